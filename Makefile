@@ -87,4 +87,4 @@ clean: setup ## Remove the caches: programs, images and models, tens of GB; the 
 	@$(PY) -m hone_dev cluster clean
 
 bench: setup ## Benchmarks; they print ratios against a reference in the same run
-	@$(PY) bench/trainer_overhead.py && $(PY) bench/operator_scale.py && $(PY) bench/dataset.py && $(PY) bench/dataset_workers.py && $(PY) bench/gpu_throughput.py
+	@$(PY) bench/trainer_overhead.py && $(PY) bench/operator_scale.py && $(PY) bench/dataset.py && $(PY) bench/gpu_throughput.py

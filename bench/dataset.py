@@ -13,8 +13,7 @@ on the same generated file of JSON Lines:
 With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone (also with near duplicates
 removed) and as a user of `datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their
 docstrings from the installed packages (bench/real_text.py), on rows of 60 bytes, or on a file with question and answer.
-uv fetches polars and DuckDB; without it: "not installed". `bench/dataset_workers.py` measures what a second worker
-gives.
+uv fetches polars and DuckDB; without it: "not installed".
 """
 
 from __future__ import annotations

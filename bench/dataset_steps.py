@@ -17,13 +17,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 BENCH = Path(__file__).parent
@@ -33,7 +32,6 @@ DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 LIBRARIES = ("pyarrow.compute", "pyarrow.json", "pyarrow.parquet", "duckdb", "jinja2")
 """That Hone imports when it needs them: as those of its peers, before the time is taken."""
-WORKERS = 2
 BUDGET_MIB = 1536
 """Peak memory that a process of Hone may take."""
 QUIET = {
@@ -203,10 +201,10 @@ MEASURED: dict[str, Callable[[Path, Path], int]] = {
 # -- processes ---------------------------------------------------------------------------------------------
 
 
-def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, float]:
-    """One measurement: rows left, seconds by the clock and of CPU (of it the parent's), peak MiB of a process."""
+def measure(name: str, rows: Path, work: Path) -> dict[str, float]:
+    """One measurement: rows left, seconds by the clock and of CPU, peak MiB of a process."""
     work.mkdir()
-    command = [sys.executable, __file__, name, str(rows), str(work), "--workers", str(workers)]
+    command = [sys.executable, __file__, name, str(rows), str(work)]
     if name == "datatrove":
         command = _with(DATATROVE, BENCH / "datatrove_minhash.py", str(rows), str(work))
     if name in PEERS:
@@ -224,12 +222,11 @@ def _with(packages: Sequence[str], script: Path, *arguments: str) -> list[str]:
     return [*uv, "--python", sys.executable, "python", str(script), *arguments]
 
 
-def measured(name: str, rows: Path, work: Path, workers: int) -> None:
+def measured(name: str, rows: Path, work: Path) -> None:
     """In the process of its own."""
     import logging
 
     import hone_trainer.datasets.materialize  # noqa: F401
-    from hone_trainer.datasets.engine.relation import Relation
     from hone_trainer.workers import parallel
 
     for library in LIBRARIES:
@@ -238,89 +235,14 @@ def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     logging.disable(logging.WARNING)
     if name.endswith("tokenise"):
         _encoder()
-    started, phases = time.monotonic(), Phases()
-    with (
-        mock.patch.object(parallel, "cores", return_value=workers),
-        phases.of_workers(parallel.Workers),
-        phases.of_statements(Relation),
-    ):
+    started, before = time.monotonic(), time.process_time()
+    with mock.patch.object(parallel, "cores", return_value=1):
         left = MEASURED[name](rows, work)
-    seconds, parent, critical = time.monotonic() - started, phases.parent, phases.critical(workers)
+    seconds, parent = time.monotonic() - started, time.process_time() - before
     theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {"rows": left, "seconds": seconds, "cpu": parent + theirs.ru_utime + theirs.ru_stime, "parent": parent}
+    found = {"rows": left, "seconds": seconds, "cpu": parent + theirs.ru_utime + theirs.ru_stime}
     peaks = {"parent_mib": peak_mib(), "worker_mib": theirs.ru_maxrss / 1024}
-    print(json.dumps({**found, "critical": critical, **peaks}))
-
-
-class _Spent(NamedTuple):
-    """CPU seconds so far."""
-
-    mine: float
-    """Of this process."""
-    helpers: dict[str, float]
-    """Of its threads besides the first one: DuckDB's."""
-    children: float
-
-    @classmethod
-    def now(cls) -> _Spent:
-        helpers = {}
-        for task in Path("/proc/self/task").iterdir():
-            if int(task.name) != os.getpid():
-                helpers[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
-        return cls(time.process_time(), helpers, _children_cpu())
-
-    def critical(self, before: _Spent, cores: int) -> float:
-        """What idle cores take since then: the busiest thread of this process, or an even share of all if that is
-        longer. What is not known to be of a helper is the first thread's."""
-        mine, children = self.mine - before.mine, max(0.0, self.children - before.children)
-        helpers = [spent - before.helpers.get(task, 0.0) for task, spent in self.helpers.items()]
-        return max(mine - sum(helpers), *helpers, (mine + children) / cores)
-
-
-class Phases:
-    """CPU seconds of this process and of its children, cut where the workers or a statement of SQL begin or end."""
-
-    def __init__(self) -> None:
-        self._cuts = [_Spent.now()]
-
-    @property
-    def parent(self) -> float:
-        return time.process_time() - self._cuts[0].mine
-
-    def critical(self, cores: int) -> float:
-        """What idle cores take, one phase after the other."""
-        self._cut()
-        return sum(now.critical(before, cores) for before, now in pairwise(self._cuts))
-
-    def of_workers(self, workers: Any) -> Any:
-        """Patches the class, so that a phase begins and ends with each of its maps."""
-        apply = workers.map
-
-        def map_in_phase(this: Any, function: Any, items: Any) -> Iterator[Any]:
-            self._cut()
-            return in_phase(apply(this, function, items))
-
-        def in_phase(results: Iterator[Any]) -> Iterator[Any]:
-            yield from results
-            self._cut()
-
-        return mock.patch.object(workers, "map", map_in_phase)
-
-    def of_statements(self, relation: Any) -> Any:
-        """Patches the class, so that each statement is a phase: its threads share its work, and no other."""
-        execute = relation.execute
-
-        def execute_in_phase(this: Any, statement: str, *values: Any) -> Any:
-            self._cut()
-            try:
-                return execute(this, statement, *values)
-            finally:
-                self._cut()
-
-        return mock.patch.object(relation, "execute", execute_in_phase)
-
-    def _cut(self) -> None:
-        self._cuts.append(_Spent.now())
+    print(json.dumps({**found, **peaks}))
 
 
 def peak_mib() -> float:
@@ -329,26 +251,14 @@ def peak_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _children_cpu() -> float:
-    """CPU seconds of the children that live, and of those that ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = ended.ru_utime + ended.ru_stime
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
 def main() -> None:
     """One measurement, in the process of its own."""
     parser = argparse.ArgumentParser(description="One step on one file; `measure` starts it.")
     parser.add_argument("name", choices=MEASURED)
     parser.add_argument("rows", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    measured(options.name, options.rows, options.work, options.workers)
+    measured(options.name, options.rows, options.work)
 
 
 if __name__ == "__main__":
