@@ -426,6 +426,13 @@ NAMES: tuple[LibraryName, ...] = (
         "cli/hone_cli/reach/kube.py",
         "The exception of the API client, from the module that defines it.",
     ),
+    LibraryName(
+        "kubernetes.client.rest",
+        "RESTClientObject",
+        "imports",
+        "cli/hone_cli/reach/connecting.py",
+        "Connections by certificates that were renewed: the client has no call to make them again.",
+    ),
     # torch, aiohttp, Python
     LibraryName(
         "torch.nn:Module",
