@@ -99,7 +99,7 @@ class Dataset:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize(("write", "pods"), [(_write_rows, 2), (_write_files, 3)])
+@pytest.mark.parametrize(("write", "pods"), [pytest.param(_write_rows, 2, marks=pytest.mark.long), (_write_files, 3)])
 def test_several_pods_write_the_same_as_one_although_all_are_killed(
     write: Callable[[Path], None], pods: int, tmp_path: Path
 ) -> None:

@@ -75,7 +75,9 @@ def _rank(number: int, port: int, changed: int | None, threads: int, said: Path)
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(("changed", "threads"), [(None, 1), (0, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("changed", "threads"), [(None, 1), pytest.param(0, 1, marks=pytest.mark.long), (2, 1), (2, 2)]
+)
 def test_ranks_that_differ_in_one_bit_are_named(tmp_path: Path, changed: int | None, threads: int) -> None:
     """Where their hardware is another too, they only round unlike, and the run goes on."""
     with socket.socket() as free:

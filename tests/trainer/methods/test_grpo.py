@@ -115,7 +115,7 @@ def test_the_plain_script_of_trl_has_the_same_curve(runs: Any, plan_of: Any, tmp
     assert max(abs(point["loss"]) for point in ours) > least, "the second step on the same samples has a loss"
 
 
-@pytest.mark.parametrize("advantage", ["Group", "LeaveOneOut"])
+@pytest.mark.parametrize("advantage", ["Group", pytest.param("LeaveOneOut", marks=pytest.mark.long)])
 def test_a_resumed_run_is_the_same_run(runs: Any, plan_of: Any, interrupt: Any, tmp_path: Path, advantage: str) -> None:
     """Stopped in the third epoch, between the two steps on the same samples, and at the border of two samplings."""
     fields: dict[str, Any] = {
