@@ -6,13 +6,16 @@ Nothing is generated or scored, because a model ends its samples when it likes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hone_trainer.training.loop import Loop
 
 
-def stand_in(trainer: Any, longest: int) -> None:
+def stand_in(trainer: Loop, longest: int) -> None:
     """Let each pass of TRL's trainer have its prompts with samples of `longest` tokens."""
-    trainer.beta = 0.0  # of samples that are nobody's, the divergence from the reference may be infinite
-    vars(trainer).update(_prepare_inputs=lambda prompts: samples(prompts, longest, trainer.args.device))
+    # Of samples that are nobody's, the divergence from the reference may be infinite.
+    vars(trainer).update(beta=0.0, _prepare_inputs=lambda prompts: samples(prompts, longest, trainer.args.device))
 
 
 def samples(prompts: Sequence[Mapping[str, Any]], longest: int, device: Any) -> dict[str, Any]:
