@@ -81,10 +81,9 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "name": "m",
             "artifacts": [{"path": "a", "digest": DIGEST}],
             "keyPath": "key",
-            "tokenPath": "token",
             "provenance": {},
         },
-        ["a", "key", "token"],
+        ["a", "key"],
     ),
     "Deliver": (
         {
