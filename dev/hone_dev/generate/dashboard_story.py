@@ -115,6 +115,7 @@ def numbers(job: Job, minute: int) -> dict[str, float]:
         "checkpoint_bytes": 1.4e9 + step // 100 * 2e7,
         "tokens_per_second": 41_000 * job.gpus / 8 * (1 + wave),
         "useful_tokens": 0.93 + wave / 2,
+        "gpu_memory_bytes": 61_000_000_000 + min(step, 40) * 50_000_000,
         "mfu": 0.38 + wave / 3,
         "rows": (minute * 11) % 400,
         "total_rows": 400,

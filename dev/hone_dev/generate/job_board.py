@@ -272,6 +272,13 @@ BOARD = Board(
                 ),
             ),
             curves(
+                "Memory that its first rank reserved",
+                "The most GPU memory that torch has taken so far.",
+                "bytes",
+                Query(value("gpu_memory_bytes"), "bytes"),
+                of_ranks("gpu_memory_bytes", "bytes, by the trainer"),
+            ),
+            curves(
                 "Memory of its pods",
                 "Working set, by the kubelet's cAdvisor.",
                 "bytes",
