@@ -26,7 +26,8 @@ ROW_CODES: dict[str, RowCode] = {
     ),
     "NotRows": RowCode(
         "The file has no rows: it is a web page, a PDF, an archive, or UTF-16 text.",
-        "Open the file: the server may have sent a web page instead of the data.",
+        "Open the file: the server may have sent a web page instead of the data. Save UTF-16 text, as PowerShell "
+        "writes it, as UTF-8.",
     ),
     "BrokenJson": RowCode(
         "The line is not JSON. NaN, Infinity and duplicate keys are not allowed.",

@@ -178,7 +178,7 @@ def test_classes_that_datasets_stores_as_numbers_have_their_names(tmp_path: Path
         ("f.md", b' [{"prompt": "q", "completion": "' + b"a" * 9000 + b'"}]', "JSON under the name of a text file"),
         ("f.json", b'{ \t\n  "data": [\n', "JSON objects over several lines"),
         ("f.csv", b"a,b\r1,2\r", "the header cannot be read: the line has a carriage return in it"),
-        ("f.jsonl", '{"a": 1}'.encode("utf-16-le"), "UTF-16 text, or not text at all"),
+        ("f.jsonl", '{"a": 1}'.encode("utf-16-le"), "UTF-16 text (save it as UTF-8), or not text at all"),
         ("f.jsonl", b"\0" * 40, "not text at all"),
         ("f.zip", b"PK\x03\x04\x14\0\0\0\x08\0\0\0!\0rows.jsonl", "a zip archive: unpack it"),
         ("f.tar", b"rows.jsonl".ljust(257, b"\0") + b"ustar\0", "a tar archive: unpack it"),

@@ -279,7 +279,7 @@ def _no_rows(name: str, head: bytes) -> str | None:
         if start.startswith(marks):
             return kind
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_half_nul(head[:64]) or _is_binary(head[:64]):
-        return "UTF-16 text, or not text at all"
+        return "UTF-16 text (save it as UTF-8), or not text at all"
     return None
 
 
