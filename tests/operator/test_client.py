@@ -172,7 +172,7 @@ def test_a_result_is_a_version_or_says_why_there_is_none(client, namespace) -> N
     failure = {"failure": {"code": "OutOfMemory", "message": "rank 0", "hint": "Ask for more."}}
     body = {"status": {"phase": "Failed", "conditions": conditions("Finished", "Failed"), **failure}}
     namespace.patch("FineTuneJob", "support-1", body, "status")
-    with pytest.raises(RunFailedError, match="OutOfMemory: rank 0 Ask for more"):
+    with pytest.raises(RunFailedError, match=r"OutOfMemory: rank 0\. Ask for more"):
         run.wait().result()
     with pytest.raises(HoneError, match="has nothing to stop or continue"):
         run.suspend()
