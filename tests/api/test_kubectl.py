@@ -300,7 +300,10 @@ def test_a_field_that_cannot_be_selected_is_named(run: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("field", "told"),
     [
-        ("ftj.spec.training.learningRate", "Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters"),
+        (
+            "ftj.spec.training.learningRate",
+            "Peak learning rate, e.g. '2e-4'; default: the method's, e.g. of SFT 2e-4 for adapters",
+        ),
         ("ftj.spec.training.epochs", "Passes over the rows, e.g. 3 or '0.5'; default 1."),
         ("ftj.spec.adapter.type", "ENUM: None LoRA QLoRA DoRA"),
         ("ftj.status.failure.hint", "What to do."),

@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         JOB,
         {"spec.method": "ORPO", "spec.training.microBatchSize": "Auto"},
         "spec.training",
-        "the loss of others depends on the micro batch",
+        "of others, memory would decide what is learned",
     ),
     (
         JOB,
