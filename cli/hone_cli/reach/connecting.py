@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ class ApiConnection(client.ApiClient):  # type: ignore[misc]  # the library has 
     """Reads the credentials again if the server refuses them: a person has logged in meanwhile, or a plugin has others.
 
     Args:
-        again: reads them into the configuration; None: there are no others.
+        again: reads the credentials into the configuration again. None if they cannot change.
     """
 
     def __init__(self, configuration: client.Configuration, again: Callable[[], None] | None = None) -> None:
@@ -117,12 +118,16 @@ def _loud(hook: Callable[[client.Configuration], None]) -> Callable[[client.Conf
 
 
 class _Kept(logging.Handler):
+    """Keeps the errors that the thread which made it logs: others may be at other work."""
+
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.words: list[str] = []
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.words.append(record.getMessage())
+        if record.thread == self._thread:
+            self.words.append(record.getMessage())
 
 
 @contextlib.contextmanager

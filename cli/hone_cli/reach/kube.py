@@ -53,7 +53,7 @@ class Kube:
     options: str = ""
     """Options of the command line that reach the same namespace again, for the commands that messages name."""
     again: Callable[[], None] | None = None
-    """Reads the credentials into the configuration again; None: there are no others."""
+    """Reads the credentials into the configuration again. None if they cannot change."""
     _api: client.ApiClient = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import threading
@@ -93,6 +94,26 @@ def test_a_plugin_that_fails_is_one_sentence_and_nobody_is_asked(use, tmp_path: 
         with pytest.raises(CommandError, match=re.escape(words)):
             Kube.load(None, None)
     assert capfd.readouterr().err == "", "the library logs it besides"
+
+
+def test_an_error_that_another_thread_logs_is_not_the_plugins(use, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("new")
+    ended = threading.Event()
+
+    def log() -> None:
+        while not ended.wait(0.001):
+            logging.getLogger("other").error("nothing of this kubeconfig")
+
+    thread = threading.Thread(target=log)
+    with serve(TokenServer) as server:
+        use(kubeconfig(tmp_path / "config", server, **printing(token)))
+        thread.start()
+        try:
+            assert Kube.load(None, None).call("GET", PATH) == {"items": []}
+        finally:
+            ended.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("text", ["{{{", "- a list", "a text", "clusters: [1]", "contexts: {}\n", "\0"])
