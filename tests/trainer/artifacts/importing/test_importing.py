@@ -2,124 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import math
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from aiohttp import web
 from safetensors.torch import load_file, save_file
 from support.models import tiny
+from support.models.import_place import CARD, Place, refused
 from support.runs.forks import Forks, without_hub
 
 from hone_api.blocks.imports import ImportBase
 from hone_api.contract.report import ImportResult
 from hone_api.contract.termination import TerminationMessage, parse_outcome
 from hone_api.dataset.source import S3
-from hone_api.plan import DeliverPlan, ImportPlan, ModelInput
+from hone_api.plan import ImportPlan, ModelInput
 from hone_dev import hub
-from hone_dev.cluster import imageregistry, objectstore
-from hone_dev.tools.threaded import served
-from hone_trainer.artifacts.delivery import deliver
-from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
+from hone_dev.cluster import objectstore
 from hone_trainer.artifacts.importing import importing
 from hone_trainer.artifacts.importing.card import write_card
 from hone_trainer.commands import import_model
 from hone_trainer.commands.evaluate import recompute
 from hone_trainer.endpoints import s3
-from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import merge_base
 from hone_trainer.store import hub_card, manifest
 from hone_trainer.store.contents import UNKNOWN
 
 pytestmark = pytest.mark.trainer
-CARD = "---\nlicense: apache-2.0\n---\n# Tutor\n"
-FOLDER = "import-1/files"
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What PEFT and its Trainer leave in a folder: an adapter of acme/base, without a tokenizer, and more."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("adapter")
-    config = LoraConfig(
-        r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", base_model_name_or_path="acme/base"
-    )
-    network = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    for name, weight in network.named_parameters():
-        if "lora_B" in name:
-            weight.data.normal_(std=0.02)
-    network.peft_config["default"].base_model_name_or_path = "acme/base"
-    network.save_pretrained(folder, save_embedding_layers=False)  # or PEFT looks for the base on the hub
-    (folder / "README.md").write_text(CARD)
-    (folder / "training_args.bin").write_bytes(b"pickle")
-    return folder
-
-
-class Place:
-    """A volume with a copy of a model, and a store."""
-
-    def __init__(self, tmp_path: Path, model: Path, base: Path) -> None:
-        self.folder = tmp_path
-        self.volume, self.store, self.base = tmp_path / "volume", tmp_path / "store", base
-        self.model = shutil.copytree(model, self.volume / "model")
-
-    def plan(self, uri: str = "pvc://files/model", base: str | None = "pvc://bases/base", **fields: Any) -> ImportPlan:
-        source = {"uri": uri, **({"base": {"uri": base}} if base else {}), **fields.pop("source", {})}
-        return ImportPlan.model_validate(
-            {
-                "name": "tutor",
-                "source": source,
-                "sourceVolume": str(self.volume),
-                "baseVolume": str(self.base.parent),
-                "store": str(self.store),
-                "folder": FOLDER,
-                "limits": {"allowPrivateAddresses": True},
-                **fields,
-            }
-        )
-
-    @property
-    def stored(self) -> Path:
-        return self.store / "models" / FOLDER
-
-    def nothing_appeared(self) -> bool:
-        """Whether nothing in the store looks like a model."""
-        return not list(self.stored.glob("*/manifest.json"))
-
-    def edit(self, **fields: Any) -> None:
-        """Change adapter_config.json at the source."""
-        file = self.model / "adapter_config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
-
-
-@pytest.fixture
-def place(tmp_path: Path, adapter: Path, tiny_model: Path) -> Place:
-    base = tmp_path / "bases" / "base"
-    shutil.copytree(tiny_model, base)
-    return Place(tmp_path, adapter, base)
-
-
-@pytest.fixture
-def whole(tmp_path: Path, tiny_model: Path) -> Place:
-    return Place(tmp_path, tiny_model, tiny_model)
-
-
-def refused(plan: ImportPlan) -> tuple[str, str]:
-    with pytest.raises(TrainerError) as caught:
-        importing.run(plan)
-    return str(caught.value.code), caught.value.message
 
 
 def test_an_adapter_becomes_what_a_run_would_have_left(place: Place, adapter: Path) -> None:
@@ -459,147 +372,6 @@ def test_a_model_in_a_bucket_is_imported(
         assert (result.adapter_rank, result.left_out) == (4, ["training_args.bin"])
         absent = place.plan("s3://models/team/absent", source=source, secretPath=str(keys), folder="import-2/files")
         assert refused(absent)[0] == "SourceNotFound"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageregistry.ImageRegistry]:
-    folder = tmp_path_factory.mktemp("registry")
-    with imageregistry.serve(folder, imageregistry.basic(folder)) as server:
-        yield server
-
-
-class Images:
-    """A repository of a registry, and plans that import from it."""
-
-    def __init__(self, place: Place, registry: imageregistry.ImageRegistry) -> None:
-        self.place, keys = place, place.folder / "keys"
-        keys.mkdir()
-        (keys / "username").write_text(imageregistry.USER)
-        (keys / "password").write_text(imageregistry.PASSWORD)
-        self.keys, self.name = str(keys), f"{registry.host}/team/m{abs(hash(str(place.folder)))}"
-
-    def plan(self, reference: str = ":v3", **fields: Any) -> ImportPlan:
-        source = {"secretName": "keys"}
-        return self.place.plan(f"oci://{self.name}{reference}", source=source, secretPath=self.keys, **fields)
-
-    def deliver(self) -> str:
-        """Push the model as Hone does; the image's digest."""
-        digest = manifest.write(self.place.model)
-        artifact = {"path": str(self.place.model), "digest": digest}
-        target = {"uri": f"oci://{self.name}", "secretName": "keys"}
-        plan = {"name": "tutor-v3", "version": 3, "artifact": artifact, "target": target, "secretPath": self.keys}
-        return deliver.run(DeliverPlan.model_validate({**plan, "limits": {"allowPrivateAddresses": True}})).digest
-
-    def push(self, kind: str, **members: bytes | str) -> None:
-        """Push an image with one layer: files by path, or links to a path."""
-        content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w" if kind == "zstd" else kind) as tar:
-            for name, value in members.items():
-                info = tarfile.TarInfo(f"models/{name}")
-                info.size = len(value) if isinstance(value, bytes) else 0
-                info.type, info.linkname = (tarfile.REGTYPE, "") if info.size else (tarfile.SYMTYPE, str(value))
-                tar.addfile(info, io.BytesIO(value if isinstance(value, bytes) else b""))
-        host, _, name = self.name.partition("/")
-        login = (imageregistry.USER, imageregistry.PASSWORD)
-        repository = ImageRepository(host, name, AllowedNetwork(allow_private=True), login, math.inf)
-        layers = []
-        packed = pa.compress(content.getvalue(), "zstd", asbytes=True) if kind == "zstd" else content.getvalue()
-        for blob in (packed, b"{}"):
-            digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-            repository.upload(digest, len(blob), lambda blob=blob: iter((blob,)))
-            layers.append({"mediaType": "application/octet-stream", "digest": digest, "size": len(blob)})
-        body = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": layers[1], "layers": layers[:1]}
-        repository.put_manifest("v3", json.dumps(body).encode())
-
-
-@pytest.fixture
-def images(place: Place, registry: imageregistry.ImageRegistry) -> Images:
-    return Images(place, registry)
-
-
-def test_an_image_that_was_delivered_is_imported(
-    images: Images, adapter: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digest = images.deliver()
-    with monkeypatch.context() as patch:
-        patch.setattr(importing, "_digest", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            importing.run(images.plan())
-    assert images.place.nothing_appeared()
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageRepository, "download", lambda *_: 1 / 0)  # all layers have arrived
-        result = importing.run(images.plan())
-    assert (result.commit, result.adapter_rank) == (digest, 4)
-    stored = images.place.stored / "adapter" / "adapter_model.safetensors"
-    assert stored.read_bytes() == (adapter / "adapter_model.safetensors").read_bytes()
-    assert [path.name for path in images.place.stored.iterdir()] == ["adapter"]
-    assert importing.run(images.plan(f"@{digest}", folder="import-2/files")).commit == digest
-
-
-@pytest.mark.parametrize("kind", ["w:gz", "zstd"])
-def test_layers_of_others_may_be_packed(images: Images, kind: str) -> None:
-    images.push(kind, **{path.name: path.read_bytes() for path in images.place.model.iterdir()})
-    assert importing.run(images.plan()).left_out == ["training_args.bin"]
-
-
-@pytest.mark.parametrize(
-    ("members", "code", "words"),
-    [
-        ({"LICENSE": "/secrets/source/password"}, "SourceRefused", "models/LICENSE is not a plain file"),
-        ({"../../evil": b"x"}, "SourceRefused", "models/../../evil is not a plain file"),
-        ({"big.safetensors": bytes(20_000)}, "SourceTooLarge", "limit 9000"),
-        ({"adapter_model.bin": b"x"}, "UnsafeModel", "pickles (adapter_model.bin)"),
-    ],
-)
-def test_an_image_with_anything_but_files_of_a_model_is_refused(
-    images: Images, members: dict[str, Any], code: str, words: str
-) -> None:
-    images.push("w:gz", **members)
-    seen, message = refused(images.plan(limits={"allowPrivateAddresses": True, "maxSourceBytes": 9000}))
-    assert (seen, words in message) == (code, True), message
-    assert not (images.place.folder / "evil").exists()
-    assert images.place.nothing_appeared()
-
-
-def test_a_tag_that_is_not_there_and_wrong_credentials_are_the_sources(images: Images) -> None:
-    assert refused(images.plan(":v9"))[0] == "SourceNotFound"
-    (Path(images.keys) / "password").write_text("wrong")
-    assert refused(images.plan())[0] == "SourceNotFound"
-
-
-def test_a_blob_is_read_from_where_the_registry_keeps_it_without_its_credentials() -> None:
-    content, seen = b"layer" * 1000, []
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-    async def kept(request: web.Request) -> web.Response:
-        seen.append(request.headers.get("Authorization"))
-        return web.Response(body=content)
-
-    def redirect(place: str) -> web.Application:
-        async def answer(request: web.Request) -> web.Response:
-            seen.append(request.headers.get("Authorization"))
-            return web.Response(status=307, headers={"Location": f"{place}/kept"})
-
-        async def login(request: web.Request) -> web.Response:
-            return web.json_response({}, status=200 if "Authorization" in request.headers else 401)
-
-        application = web.Application()
-        application.router.add_get("/v2/team/m/blobs/{digest}", answer)
-        application.router.add_get("/v2/team/m/manifests/{tag}", login)
-        application.router.add_get("/v2/", lambda request: login(request))
-        return application
-
-    store = web.Application()
-    store.router.add_get("/kept", kept)
-    with served(store) as place, served(redirect(place)) as url:
-        host = url.removeprefix("http://")
-        repository = ImageRepository(host, "team/m", AllowedNetwork(allow_private=True), ("ada", "secret"), math.inf)
-        repository.manifest("v1")
-        assert b"".join(repository.download(digest, len(content))) == content
-        assert [header is not None for header in seen] == [True, False]
-        with pytest.raises(TrainerError) as caught:
-            list(repository.download(digest, len(content) + 1))
-        assert caught.value.code == "DeliveryDamaged"
 
 
 def test_a_token_beyond_the_embedding_that_the_base_has_as_well_is_taken(place: Place) -> None:
