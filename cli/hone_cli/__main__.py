@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterable
@@ -107,7 +108,8 @@ def listing() -> typer.Typer:
 
 
 def _empty() -> typer.Typer:
-    settings = {"help_option_names": ["-h", "--help"]}
+    width = max(24, min(shutil.get_terminal_size().columns, 80) - 2)  # click's own least is 50 columns
+    settings = {"help_option_names": ["-h", "--help"], "terminal_width": width}
     app = typer.Typer(
         no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=settings
     )

@@ -11,6 +11,7 @@ import typer
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.completing import version_names
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.pod import image_of
 from hone_cli.runs.manifests import as_yaml
@@ -52,7 +53,8 @@ def serve(
         list[str],
         typer.Argument(
             help="Models: name (its newest approved version; if none is approved, the newest that is Ready), "
-            "name:version, name@alias, ModelVersion. models://name@alias, as jobs name it, is the same."
+            "name:version, name@alias, ModelVersion. models://name@alias, as jobs name it, is the same.",
+            autocompletion=version_names,
         ),
     ],
     to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",

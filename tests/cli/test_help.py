@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from hone_api import RELEASE
 from hone_cli.__main__ import application, listing
@@ -48,6 +51,39 @@ def test_help_fits_a_terminal_and_names_every_command() -> None:
     assert "..." not in printed.split("\nCommands:\n")[1], "the first sentence of a command is cut"
     assert {command.split()[0] for command in COMMANDS} <= set(re.findall(r"^  (\w+)  ", printed, re.M))
     assert "serve-files" not in printed
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_help_of_every_command_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    app = application()
+    program = get_command(app)
+    for words in ([], *(command.split() for command in COMMANDS)):
+        help_ = inspect.cleandoc(_named(program, words).help or "")
+        lines = "\n".join(re.findall(r"\x08\n(.+?)(?:\n\n|$)", help_, re.S)).splitlines()
+        examples = {line.strip() for line in lines}
+        done = CliRunner().invoke(app, [*words, "--help"], prog_name="hone")
+        most = max(columns, 46)  # the longest option, and the ten columns that click leaves for its meaning
+        long = [line for line in done.output.splitlines() if len(line) > most and line.strip() not in examples]
+        assert (done.exit_code, long) == (0, []), words
+
+
+def test_a_shell_completes_every_name_of_an_object() -> None:
+    """All arguments but files, folders and names that are new."""
+    program = get_command(application())
+    new = {"upload name", "recipes model", "migrate openai job"}
+    for words in (command.split() for command in COMMANDS):
+        for parameter in _named(program, words).params:
+            name = parameter.name
+            is_free = f"{' '.join(words)} {name}" in new or name in ("file", "files", "folder", "source", "sources")
+            if name == "context" or (parameter.param_type_name == "argument" and not is_free):
+                assert parameter._custom_shell_complete, (words, name)
+
+
+def _named(program: Any, words: list[str]) -> Any:
+    for word in words:
+        program = program.commands[word]
+    return program
 
 
 def test_the_list_of_commands_is_what_the_commands_say() -> None:

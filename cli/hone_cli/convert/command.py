@@ -48,7 +48,6 @@ def convert(
     trainjob (Kubeflow), trl. Each key of the source is in the manifest, or its comments say why not. Nothing in a
     cluster is read or changed; the guide "Come from another tool" has the tables.
 
-    \b
     Exit codes: 0 each key is accounted for, 6 keys are not known (the manifest is printed), 3 no job does this.
 
     \b

@@ -75,7 +75,6 @@ def openai(
     chrF with the reference answer. A gate of the Model keeps the alias champion from a version that is worse by more
     than the margin. Nothing in a cluster is read or changed, and no other server is asked.
 
-    \b
     Exit codes: 0 the folder is written, 3 no job does this, 6 keys of the job are not known (the folder is written).
 
     \b
@@ -349,7 +348,6 @@ def report(
 ) -> None:
     """Print the proof of parity, the prices, and what could not be mapped, after the run.
 
-    \b
     Exit codes: 0 with the whole 95 % interval no number is worse by more than the margin, 5 that is not shown, 1 other
     errors.
     """

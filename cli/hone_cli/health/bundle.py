@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_cli.errors import CommandError, printable
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
 from hone_cli.reach.writing import write_whole
-from hone_cli.runs.jobs import JobArgument
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects

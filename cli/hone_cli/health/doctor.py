@@ -24,7 +24,6 @@ def doctor(
     monitoring and admission policies. It asks with your own rights and changes nothing; what you may not read is
     unknown.
 
-    \b
     Exit codes: 0 nothing is wrong (warnings and unknowns count as well), 7 a check failed, 1 other errors.
 
     \b

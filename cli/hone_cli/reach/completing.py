@@ -17,13 +17,30 @@ def names_of(kind: str) -> Callable[[typer.Context, str], list[str]]:
         from hone_cli.reach.objects import Objects
 
         try:
-            objects = Objects(Kube.load(ctx.params.get("context"), ctx.params.get("namespace")))
-            names = sorted(each["metadata"]["name"] for each in objects.list(kind))
+            names = Objects(Kube.load(ctx.params.get("context"), ctx.params.get("namespace"))).names(kind)
         except CommandError:
             return []
         return [name for name in names if name.startswith(incomplete)]
 
     return complete
+
+
+def context_names(incomplete: str) -> list[str]:
+    """The contexts of the kubeconfig; none where it is broken."""
+    from kubernetes.config import ConfigException, list_kube_config_contexts
+
+    try:
+        contexts, _ = list_kube_config_contexts()
+    except (ConfigException, OSError, ValueError):
+        return []
+    return sorted(each["name"] for each in contexts if each["name"].startswith(incomplete))
+
+
+def code_names(incomplete: str) -> list[str]:
+    """Failure codes and reasons of a status."""
+    from hone_cli.runs.explain import meanings
+
+    return sorted(name for name in meanings() if name.lower().startswith(incomplete.lower()))
 
 
 def version_names(ctx: typer.Context, incomplete: str) -> list[str]:

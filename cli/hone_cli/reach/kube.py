@@ -216,10 +216,21 @@ class Kube:
             ) from None
 
     def call(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, media: str = _JSON
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        media: str = _JSON,
+        accept: str = _JSON,
     ) -> Any:
-        """The answer to a request of any kind, decoded."""
-        headers = {"Accept": _JSON, "Content-Type": media}
+        """The answer to a request of any kind, decoded.
+
+        Args:
+            media: the type of `body`.
+            accept: the type of the answer, in JSON.
+        """
+        headers = {"Accept": accept, "Content-Type": media}
         sent = body if body is None or media.endswith("json") else _as_yaml(body)
         request = self._api.param_serialize(
             method,

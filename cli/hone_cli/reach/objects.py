@@ -28,6 +28,8 @@ KINDS = {
 }
 """API version, beginning of the path, and plural of each kind."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NAMES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+"""Metadata alone: a run has its whole history in its status."""
 _JSON, _MERGE, _APPLY = "application/json", "application/merge-patch+json", "application/apply-patch+yaml"
 
 
@@ -46,7 +48,7 @@ class Objects:
         try:
             return dict(self.kube.call("GET", self._one(kind, name)))
         except NoObjectError:
-            names = ", ".join(sorted(each["metadata"]["name"] for each in self.list(kind))[:8])
+            names = ", ".join(self.names(kind)[:8])
             there = f"it has {names}" if names else "it has none"
             raise CommandError(f"namespace {self.kube.namespace} has no {kind} {name}: {there}") from None
 
@@ -56,6 +58,11 @@ class Objects:
             return dict(self.kube.call("GET", self._one(kind, name)))
         except NoObjectError:
             return None
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all objects of a kind, in order."""
+        found = self.kube.call("GET", self._all(kind), accept=_NAMES)["items"]
+        return sorted(str(each["metadata"]["name"]) for each in found)
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """All objects of a kind that match the selectors."""

@@ -10,6 +10,7 @@ import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
+from hone_cli.reach.completing import names_of
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.view import curves, spark
 
@@ -21,7 +22,9 @@ _WIDTH = 24
 
 
 def compare(
-    jobs: Annotated[list[str], typer.Argument(help="Two or more FineTuneJobs.")],
+    jobs: Annotated[
+        list[str], typer.Argument(help="Two or more FineTuneJobs.", autocompletion=names_of("FineTuneJob"))
+    ],
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
     ] = "text",

@@ -9,10 +9,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.completing import code_names
 
 
 def explain(
-    code: Annotated[str, typer.Argument(help="A failure code or a reason, e.g. DoesNotFit; case does not matter.")],
+    code: Annotated[
+        str,
+        typer.Argument(
+            help="A failure code or a reason, e.g. DoesNotFit; case does not matter.", autocompletion=code_names
+        ),
+    ],
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
     ] = "text",
@@ -25,6 +31,15 @@ def explain(
     typer.echo(json.dumps(explained(code), indent=2) if output == "json" else _text(explained(code)))
 
 
+def meanings() -> dict[str, str | None]:
+    """All codes and reasons; None: the code of a failure says no more than its hint."""
+    from hone_api.words.failures import FAILURES
+    from hone_api.words.states import AttemptOutcome, ConditionType, JobPhase, Reason
+
+    kinds = (Reason, ConditionType, JobPhase, AttemptOutcome)
+    return dict.fromkeys(map(str, FAILURES)) | {str(word): word.when for kind in kinds for word in kind}
+
+
 def explained(code: str) -> dict[str, Any]:
     """The entry of a code.
 
@@ -32,10 +47,9 @@ def explained(code: str) -> dict[str, Any]:
         CommandError: there is none.
     """
     from hone_api.words.failures import FAILURES
-    from hone_api.words.states import AttemptOutcome, ConditionType, JobPhase, Reason
 
-    words = {str(word): word.when for kind in (Reason, ConditionType, JobPhase, AttemptOutcome) for word in kind}
-    names = {name.lower(): name for name in (*words, *map(str, FAILURES))}
+    words = meanings()
+    names = {name.lower(): name for name in words}
     name = names.get(code.lower())
     if name is None:
         near = difflib.get_close_matches(code.lower(), names, n=3)
@@ -52,7 +66,7 @@ def explained(code: str) -> dict[str, Any]:
     }
     found: dict[str, Any] = {
         "code": name,
-        "meaning": words.get(name),
+        "meaning": words[name],
         "do": failure.hint,
         "retried": retry[failure.retry],
     }

@@ -11,13 +11,10 @@ import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
-from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
 from hone_cli.runs.view import gpu_hours, is_over, model_of, view
-
-JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))]
 
 
 def list_jobs(

@@ -11,10 +11,9 @@ import typer
 
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach import connecting
-from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, asked
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
 from hone_cli.runs.view import view
 
 RANK = "batch.kubernetes.io/job-completion-index"
@@ -23,7 +22,7 @@ CONTAINER = "trainer"
 
 
 def logs(
-    job: Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))],
+    job: JobArgument,
     rank: Annotated[int, typer.Option(min=0, help="The pod, counted from 0; each has one node's ranks.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the pod ends.")] = False,
     tail: Annotated[int, typer.Option(min=0, help="Lines from the end; 0: all.")] = 100,

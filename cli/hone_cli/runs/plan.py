@@ -34,7 +34,6 @@ def plan(
     the price, is a range: it comes from operations and the share of a GPU's peak that published runs reach, without
     queue, staging and evaluation.
 
-    \b
     Exit codes: 0 all is well, 3 an object is refused, 4 a job does not fit, or needs more than
     its budget, 1 other errors.
 

@@ -30,7 +30,6 @@ def run(
     server-side apply, and shows the run until it ends, several one after the other. Ctrl-C ends the watching; the run
     goes on.
 
-    \b
     Exit codes: 0 each model is there, or with --detach all is applied, 3 an object is refused, 4 a job does not fit or
     needs more than its budget, 5 a run failed, 1 other errors.
 

@@ -66,7 +66,6 @@ def sweep(
     The jobs are all that a sweep remembers. If the command ends, the trials go on; the same command goes on with them.
     Progress is printed to standard error, and the manifest, with the evidence in its comments, to standard output.
 
-    \b
     Exit codes: 0 the manifest is printed, 3 an object or a value is refused, 4 a trial does not fit or
     needs more than its part of the budget, 5 no trial succeeded, 130 interrupted, 1 other errors.
 

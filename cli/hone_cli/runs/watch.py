@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -17,10 +17,9 @@ from rich.text import Text
 from hone_api.estimate.memory import gib
 from hone_api.words.states import ConditionType, JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
-from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
 from hone_cli.runs.logs import tail_of
 from hone_cli.runs.view import curves, ending, gpu_hours, has_failed, is_over, spark, view
 
@@ -37,7 +36,7 @@ INTERRUPTED = 130
 
 
 def watch(
-    job: Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))],
+    job: JobArgument,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -46,7 +45,6 @@ def watch(
     On a terminal it is a screen with stage, progress, curves, memory, queue, events and log; elsewhere a line for each
     stage and each tenth of the steps. Ctrl-C ends the watching; the run goes on.
 
-    \b
     Exit codes: 0 the model is there, 5 the run failed, 1 other errors.
     """
     raise typer.Exit(follow(Objects(Kube.load(context, namespace)), job))
