@@ -18,6 +18,10 @@ _LONGEST_NAME = 24
 _METRICS = ("fuzzy_match", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
 _FILLED = re.compile(r"\{\{\s*(sample|item)\.[\w.]+\s*\}\}")
 """What `grading` replaces."""
+_ITEM = re.compile(r"\{\{\s*item\.([\w.]+)\s*\}\}")
+_OUTPUT = re.compile(r"\{\{\s*sample\.output_text\s*\}\}")
+_REFERENCE = re.compile(r"\{\{reference\.[\w.]+\}\}")
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _QUOTED = re.compile(r"^[^A-Za-z_]|[^A-Za-z0-9_]")
 """Of JMESPath."""
 _KEYS = {
@@ -57,8 +61,7 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
     names = (json.dumps(name, ensure_ascii=False) if _QUOTED.search(name) else name for name in sorted(_fields(grader)))
     answer = ", ".join(f"{name}: {name}" for name in names)
     is_asked = any(reward["type"] == "Judge" for reward in rewards)
-    unfilled = "the judge sees question and answer: the templates in its instructions are not filled"
-    reason = f"{unfilled}; another model grades, without model and sampling_params" if is_asked else ""
+    reason = "another model grades, without model, range and sampling_params" if is_asked else ""
     return ConvertedGrader(rewards, code, f"{{{answer}}}" if answer else "'none'", reason)
 
 
@@ -136,7 +139,9 @@ def _judge(grader: Mapping[str, Any], weight: float, judge: str | None) -> dict[
     texts = [message["content"] for message in grader["input"] if isinstance(message["content"], str)]
     if len(texts) < len(grader["input"]):
         raise NotOfferedError(f"grader {grader.get('name')} shows its model more than texts")
-    instructions = "\n\n".join(texts)
+    instructions = _ITEM.sub(r"{{reference.\1}}", _OUTPUT.sub("<answer>", "\n\n".join(texts)))
+    if left := _TEMPLATE.search(_REFERENCE.sub("", instructions)):
+        raise NotOfferedError(f"{left[0]}: a judge sees item.NAME and sample.output_text alone")
     return {
         **_named("Judge", grader, weight * (high - low)),
         "judge": {"endpoint": judge, "instructions": instructions},
@@ -178,7 +183,7 @@ def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, c
             continue
         made.rewards.append(reward)
         made.reasons[key] = (True, reason)
-        fields |= _fields(criterion) if reward["type"] == "Python" else set()
+        fields |= _fields(criterion)
     made.fields.extend(sorted(fields))
     rename_equal(made.rewards)
     return made
@@ -211,9 +216,7 @@ def _criterion(
         reward = _judge({**asked, "range": (0, 1)}, 1.0, judge)
         if len(reward["judge"]["instructions"]) > 4096:
             raise NotOfferedError("its instructions have more than 4,096 characters")
-        reason = (
-            "another model grades, without model, range and sampling_params; the templates in its input are not filled"
-        )
+        reason = "another model grades, without model, range and sampling_params"
         return reward, f"{reason}; the mean score is reported, not the share above pass_threshold"
     _require_known(criterion)
     if '"score_model"' in json.dumps(criterion):

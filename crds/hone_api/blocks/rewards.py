@@ -137,7 +137,9 @@ class JudgeReward(ApiModel):
     )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY; default: none.")
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
-        default="Grade how correct and helpful the answer is.", description="Instructions for the judge."
+        default="Grade how correct and helpful the answer is.",
+        description="Instructions for the judge; {{reference}} is replaced by the row's own answer, {{reference.NAME}} "
+        "by a field of it. The judge also sees the question and the answer that it grades.",
     )
     max_score: int = Field(default=10, ge=1, le=100, description="Highest grade; the lowest is 0. Default 10.")
 

@@ -115,10 +115,20 @@ def test_with_a_model_a_weighted_sum_becomes_a_sum_of_rewards() -> None:
     assert made.reason
 
 
+def test_a_judge_is_told_the_fields_that_the_grader_reads() -> None:
+    asked = MODEL | {
+        "input": [{"role": "user", "content": "{{ sample.output_text }}: is it {{item.a.b}}, {{item.c}}?"}]
+    }
+    made = convert(asked, "http://judge.models.svc/v1", "x")
+    assert made.rewards[0]["judge"]["instructions"] == "<answer>: is it {{reference.a.b}}, {{reference.c}}?"
+    assert made.answer == "{a: a, c: c}"
+
+
 @pytest.mark.parametrize(
     ("grader", "words"),
     [
         (MODEL, "--judge"),
+        (multi("asked", asked=MODEL | {"input": [{"content": "{{ sample.output_tools }}"}]}), "output_tools"),
         (multi("asked * same", asked=MODEL, same=CHECK), "weighted sum"),
         (multi("asked + other", asked=MODEL, same=CHECK), "weighted sum"),
         ({"type": "label_model", "name": "x"}, "type label_model"),

@@ -21,14 +21,17 @@ from hone_trainer.rewards.base import Scored
 from hone_trainer.sandbox import SandboxWorkers
 
 pytestmark = pytest.mark.trainer
+ASKED = {"prompt": "Where is Rome?"}
 HERE = Access(AllowedNetwork(allow_private=True), pause=lambda _: None)
 
 
-def scores(spec: dict[str, Any], path: Path | None, *completions: str, access: Access = HERE) -> list[Scored]:
+def scores(
+    spec: dict[str, Any], path: Path | None, *completions: str, access: Access = HERE, record: Any = ASKED
+) -> list[Scored]:
     reward = RewardSpec.model_validate(spec)
     with SandboxWorkers(1) as workers:
         made = rewards.make([reward], {reward.title: str(path)} if path else {}, workers, access)
-        samples = [Sample(text, {"prompt": "Where is Rome?"}, len(text.split())) for text in completions]
+        samples = [Sample(text, record, len(text.split())) for text in completions]
         return made(samples).parts[reward.title]
 
 
@@ -117,6 +120,30 @@ def test_a_grade_is_scaled_to_1() -> None:
     assert "from 0 (worst) to 5 (best)" in system["content"]
     assert "<question>\nWhere is Rome?\n</question>" in user["content"]
     assert {temperature for _, temperature in grader.asked} == {0}
+
+
+@pytest.mark.parametrize(
+    ("instructions", "answer", "told"),
+    [
+        ("It should say: {{reference}}", "In Italy.", "It should say: In Italy."),
+        ("It should say: {{ reference.text }}, {{reference.at.0}}", '{"text": "{{reference}}"}', None),
+        ("Of {{reference.n}}: {{reference.at.row}}", '{"n": [1], "at": {"row": "7 {{x}}"}}', "Of [1]: 7 {{x}}"),
+        ("It should say: {{reference}}", None, None),
+        ("It should say: {{reference.text}}", "In Italy.", None),
+        ("Braces {{ and }} {reference} stay", None, "Braces {{ and }} {reference} stay"),
+    ],
+)
+def test_a_judge_is_told_what_the_row_says(instructions: str, answer: str | None, told: str | None) -> None:
+    grader = judging.Grader("strict")
+    with modelserver.serve(grader) as url:
+        record = {"prompt": "Where?", **({} if answer is None else {"answer": answer})}
+        (found,) = scores(judge(url, instructions=instructions, model="strict"), None, "a", record=record)
+    if told is None:
+        assert isinstance(found, Masked)
+        assert "which the row does not have" in found.reason
+        assert not grader.asked
+    else:
+        assert grader.asked[0][0][0]["content"].startswith(f"{told}\n\n")
 
 
 @pytest.mark.faults("T14")
