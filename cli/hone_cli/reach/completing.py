@@ -36,13 +36,6 @@ def context_names(incomplete: str) -> list[str]:
     return sorted(each["name"] for each in contexts if each["name"].startswith(incomplete))
 
 
-def code_names(incomplete: str) -> list[str]:
-    """Failure codes and reasons of a status."""
-    from hone_cli.runs.explain import meanings
-
-    return sorted(name for name in meanings() if name.lower().startswith(incomplete.lower()))
-
-
 def version_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Models, and their versions by the names of ModelVersions."""
     return sorted({name for kind in ("Model", "ModelVersion") for name in names_of(kind)(ctx, incomplete)})

@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hone_cli.errors import CommandError
-from hone_cli.reach.completing import code_names
+
+
+def code_names(incomplete: str) -> list[str]:
+    """Failure codes and reasons of a status, for the completion of the shell."""
+    return sorted(name for name in meanings() if name.lower().startswith(incomplete.lower()))
 
 
 def explain(
