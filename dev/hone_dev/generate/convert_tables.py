@@ -87,7 +87,8 @@ hone migrate report support-migration --gpu-hour 2.5 --tokens-per-second 1400
 | --- | --- |
 | `string_check`, `python`, `text_similarity` (`fuzzy_match`, `rouge_1` to `rouge_5`, `rouge_l`), `multi` | A \
 reward: 1 if the answer reaches `pass_threshold`, otherwise 0; without a threshold the score |
-| `score_model`, `label_model` | A judge, with `--judge`: the mean score. `{{item.NAME}}` becomes `{{reference.NAME}}`, `{{sample.output_text}}` the name of the answer that the judge is shown |
+| `score_model`, `label_model` | A judge, with `--judge`: the mean score. \
+`{{item.NAME}}` becomes `{{reference.NAME}}`, `{{sample.output_text}}` the name of the answer that the judge is shown |
 | `text_similarity` by `cosine`, `bleu`, `gleu`, `meteor` | Left out, with the reason |
 
 A job has at most four rewards in its evaluation; further criteria are listed. Answers that call tools, or rows with
