@@ -115,7 +115,7 @@ def test_with_a_model_a_weighted_sum_becomes_a_sum_of_rewards() -> None:
     assert made.reason
 
 
-def test_a_judge_is_told_the_fields_that_the_grader_reads() -> None:
+def test_the_instructions_of_a_judge_name_the_fields_that_the_grader_reads() -> None:
     asked = MODEL | {
         "input": [{"role": "user", "content": "{{ sample.output_text }}: is it {{item.a.b}}, {{item.c}}?"}]
     }
