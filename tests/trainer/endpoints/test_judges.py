@@ -133,7 +133,7 @@ def test_a_grade_is_scaled_to_1() -> None:
         ("Braces {{ and }} {reference} stay", None, "Braces {{ and }} {reference} stay"),
     ],
 )
-def test_the_instructions_of_a_judge_have_the_answer_of_the_row(instructions: str, answer: str | None, told: str | None) -> None:
+def test_instructions_of_a_judge_have_the_row_s_answer(instructions: str, answer: str | None, told: str | None) -> None:
     grader = judging.Grader("strict")
     with modelserver.serve(grader) as url:
         record = {"prompt": "Where?", **({} if answer is None else {"answer": answer})}
