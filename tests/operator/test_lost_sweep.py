@@ -251,22 +251,26 @@ async def live(store: Path, phase: str, lost: tuple[str, ...], cold: bool) -> Lo
     return world
 
 
-async def losses(store: Path, phase: str) -> list[tuple[str, ...]]:
-    """Every subset of what is there at this phase; nothing at all where only the job is."""
+async def losses(store: Path, phase: str, most: int) -> list[tuple[str, ...]]:
+    """Every subset of what is there at this phase, of at most so many or of all; nothing where only the job is."""
     world = LossyWorld(store)
     await world.until(phase)
     there = world.losable()
-    return [c for n in range(len(there) + 1) for c in itertools.combinations(there, n)]
+    sizes = sorted({*range(min(most, len(there)) + 1), len(there)})
+    return [c for n in sizes for c in itertools.combinations(there, n)]
 
 
 @pytest.mark.faults("O19")
+@pytest.mark.parametrize(
+    "most", [pytest.param(1, id="one or all"), pytest.param(len(LOSSES), id="any", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("cold", [False, True], ids=["operator goes on", "operator is new"])
 def test_whatever_is_lost_nothing_finished_changes_and_no_step_is_trained_twice(
-    tmp_path: Path, phase: str, cold: bool
+    tmp_path: Path, phase: str, cold: bool, most: int
 ) -> None:
     wrong = {}
-    for number, lost in enumerate(asyncio.run(losses(tmp_path / "before", phase))):
+    for number, lost in enumerate(asyncio.run(losses(tmp_path / "before", phase, most))):
         world = asyncio.run(live(tmp_path / str(number), phase, lost, cold))
         if found := world.check():
             wrong[lost] = found

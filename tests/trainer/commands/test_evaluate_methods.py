@@ -21,6 +21,7 @@ from hone_trainer.store import manifest
 from hone_trainer.store.contents import UNKNOWN
 
 pytestmark = pytest.mark.trainer
+SAMPLE = [pytest.param(m, marks=pytest.mark.long if m in ("KTO", "ORPO") else ()) for m in comparable.METHODS]
 CHANGES = ("change_low", "change_high")
 
 
@@ -49,7 +50,7 @@ def assert_equal(one: str | None, other: str | None) -> None:
     assert float(one) == pytest.approx(float(other), abs=1e-4)
 
 
-@pytest.mark.parametrize("method", comparable.METHODS)
+@pytest.mark.parametrize("method", SAMPLE)
 def test_the_numbers_are_those_that_a_run_measures(compared_runs: Any, method: str) -> None:
     pair = compared_runs(method)
     champion, plan = pair.champion, pair.challenger
@@ -83,7 +84,7 @@ def measurement(plan: Any, against: Any = None, **fields: Any) -> MeasurePlan:
     return MeasurePlan.model_validate({"name": "new-v2", "rows": rows, "maxRows": 512, **models, **fields})
 
 
-@pytest.mark.parametrize("method", comparable.METHODS)
+@pytest.mark.parametrize("method", SAMPLE)
 def test_a_version_is_measured_again_as_its_run_did(compared_runs: Any, method: str) -> None:
     pair = compared_runs(method)
     measured = by_name(pair.new.numbers)

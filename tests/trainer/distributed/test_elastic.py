@@ -55,13 +55,10 @@ def test_a_run_goes_on_with_fewer_ranks_and_with_more_again(
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("stage", "adapter", "form"),
-    [
-        pytest.param(2, {"type": "None"}, "full", marks=pytest.mark.long),
-        (3, {"type": "LoRA"}, "adapter"),
-        pytest.param(2, {"type": "QLoRA"}, "adapter", marks=pytest.mark.long),
-    ],
+    [(2, {"type": "None"}, "full"), (3, {"type": "LoRA"}, "adapter"), (2, {"type": "QLoRA"}, "adapter")],
 )
 def test_a_sharded_run_goes_on_with_fewer_ranks_and_with_more_again(
     runs: Any, make_plan: Any, two_nodes: dict[str, Any], stage: int, adapter: dict[str, str], form: str

@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 BY_PASS = ("epoch", "min_reward", "max_reward", "logits/", "nll_loss", "useful_tokens")
 """What counts forward passes, or is their mean: names begin so."""
-SAMPLED = [("SFT", 2, 7), ("SFT packed", 3, 7), ("DPO", 3, 2), ("Reward", 2, 10)]
+SAMPLED = [("SFT packed", 3, 7), ("Reward", 2, 10)]
 """The sample that is always tested: a method, ranks, rows."""
 EVERY = [(name, ranks, rows) for name in CASES for ranks in (2, 3) for rows in (2, 7, 10)]
 

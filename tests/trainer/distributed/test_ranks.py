@@ -109,10 +109,15 @@ OFFLOADED = {"zeroStage": 3, "offload": "OptimizerAndParameters"}
 @pytest.mark.parametrize(
     ("deepspeed", "adapter", "form"),
     [
-        ({"zeroStage": 2}, FULL, "full"),
-        pytest.param({"zeroStage": 3}, LORA, "adapter", marks=pytest.mark.long),
-        ({"zeroStage": 3}, DORA, "adapter"),
         (OFFLOADED, FULL, "full"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                ({"zeroStage": 2}, FULL, "full"),
+                ({"zeroStage": 3}, LORA, "adapter"),
+                ({"zeroStage": 3}, DORA, "adapter"),
+            )
+        ),
     ],
 )
 def test_zero_trains_like_one_process(

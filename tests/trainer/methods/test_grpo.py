@@ -39,7 +39,8 @@ def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
     assert tuned > base + 0.2
 
 
-@pytest.mark.parametrize("loss", ["GSPO", pytest.param("CISPO", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["GSPO", "CISPO"])
 def test_a_loss_with_another_ratio_learns(runs: Any, plan_of: Any, loss: str) -> None:
     """With two steps on the same samples, so that the ratio is not 1 in every second one."""
     rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou].*[aeiou]", "match": "Search"}}]
@@ -156,6 +157,7 @@ def test_rows_of_a_pass_change_nothing(runs: Any, plan_of: Any, options: dict[st
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
 
 
+@pytest.mark.long
 def test_rloo_learns(runs: Any, plan_of: Any) -> None:
     plan = plan_of(
         grpo={"advantage": "LeaveOneOut", "beta": "0.01"},

@@ -110,14 +110,8 @@ def test_bytecode_is_next_to_the_packages_for_pods_that_mount_them(python: Path)
         assert (packages / folder / "__pycache__" / f"{module}.cpython-311.pyc").is_file()
 
 
-@pytest.mark.parametrize(
-    ("type_", "ranks"),
-    [
-        ("LoRA", 1),
-        pytest.param("LoRA", 2, marks=pytest.mark.long),
-        pytest.param("DoRA", 1, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("type_", "ranks"), [("LoRA", 1), ("LoRA", 2), ("DoRA", 1)])
 def test_vllm_samples_from_the_weights_of_the_newest_step(train: Any, type_: str, ranks: int) -> None:
     """Its log-probabilities are the trainer's within rounding, while the model moves far from where it began."""
     curve = train("newest", {"beta": "0.001"}, adapter={"type": type_}, processesPerNode=ranks)

@@ -169,7 +169,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     ("kind", "fields"),
     [
         ("text", {}),
-        ("pair", {"splits": {"seed": 3}, "checks": {"maxTokens": 300}}),
+        pytest.param("pair", {"splits": {"seed": 3}, "checks": {"maxTokens": 300}}, marks=pytest.mark.long),
         ("chat", {"checks": {"maxTokens": 300}}),
     ],
     ids=[*ROWS],

@@ -161,9 +161,12 @@ PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
     "before the report": ((materialize, "write_report", 1), 0),
 }
 """Where an attempt is killed, and the parts that are kept by then; 0 after the first one: all."""
+OFTEN = ("before anything is kept", "before a part has its name", "when all rows are read", "while splits are written")
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [place if place in OFTEN else pytest.param(place, marks=pytest.mark.long) for place in PLACES]
+)
 def test_a_killed_attempt_loses_the_rows_of_one_part(
     place: str,
     plan: Callable[..., MaterializePlan],
@@ -190,7 +193,14 @@ def test_a_killed_attempt_loses_the_rows_of_one_part(
 
 
 @pytest.mark.parametrize(
-    "place", ["before a part has its name", "while steps judge all rows", "while splits are written"]
+    "place",
+    [
+        "before a part has its name",
+        *(
+            pytest.param(place, marks=pytest.mark.long)
+            for place in ("while steps judge all rows", "while splits are written")
+        ),
+    ],
 )
 def test_an_attempt_whose_parts_another_one_removes_says_so(
     place: str, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
