@@ -11,10 +11,13 @@ import sys
 
 import pytest
 import yaml
+from support.cluster.hand import Namespace
+from support.cluster.kube import Kube
 from support.cluster.rights import Account, token
 
 from hone_cli.__main__ import _COMMANDS, _OF_PODS, main
 from hone_cli.errors import CliExit
+from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
 JOB = """\
@@ -116,6 +119,28 @@ def test_a_cluster_that_does_not_answer_is_one_line(hone, apiserver, tmp_path, n
     document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
     (tmp_path / "dead").write_text(yaml.safe_dump(document))
     one_line(hone(name, tmp_path / "dead"), "the cluster does not answer")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A cluster without the definitions of Hone."""
+    with control_plane(tmp_path_factory.mktemp("bare"), garbage="400") as kubeconfig:
+        yield kubeconfig
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in (*SERVERS, "upload")])
+def test_a_cluster_without_hone_is_one_line_and_gets_nothing(hone, bare, namespace, tmp_path, name) -> None:
+    """A small file is uploaded to a ConfigMap, which needs no Hone."""
+    there = Namespace(Kube(bare, tmp_path), namespace.name)
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.name}}
+    there.kube.call("POST", "/api/v1/namespaces", body)
+    done = hone(name, bare)
+    if name == "doctor":
+        assert (done[0], done[2]) == (CliExit.UNHEALTHY, [])
+        assert "Install Hone: docs/guides/install.md" in done[1]
+        return
+    one_line(done, "Hone is not installed there (docs/guides/install.md)")
+    assert [there.names(kind) for kind in ("PersistentVolumeClaim", "Pod", "ConfigMap")] == [[], [], []]
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -30,6 +30,10 @@ _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """Characters that JSON has as they are, and that YAML 1.1 refuses or folds."""
 _OF_OBJECTS = re.compile(r'(<nil>: )?Invalid value: "?(object|null)"?: ')
 """What the API server says before the message of a rule about several fields."""
+_NOT_INSTALLED = (
+    f"the cluster has no objects of {GROUP}: Hone is not installed there (docs/guides/install.md), or --context names "
+    "another cluster than you mean"
+)
 _PASSING = frozenset({429, 500, 502, 503, 504})
 
 
@@ -42,6 +46,10 @@ class ServerRefusalError(CommandError):
 
 class NoObjectError(ServerRefusalError):
     """The API server has no such object."""
+
+
+class NoKindError(NoObjectError):
+    """The API server has no objects of this kind."""
 
 
 @dataclass
@@ -110,20 +118,19 @@ class Kube:
         return self._named("modelversions", name)
 
     def model(self, name: str) -> dict[str, Any] | None:
-        """A Model; None: there is none of this name, or no such kind."""
+        """A Model; None: there is none of this name."""
         return self._named("models", name)
 
     def _named(self, plural: str, name: str) -> dict[str, Any] | None:
         custom = client.CustomObjectsApi(self._api)
         try:
-            body = custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise CommandError(_words(error)) from None
-        except HTTPError as error:
-            raise unreachable(error) from None
-        return dict(body)
+            return dict(
+                asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name))
+            )
+        except NoKindError:
+            raise
+        except NoObjectError:
+            return None
 
     def model_versions(self, model: str | None) -> list[dict[str, Any]]:
         """All versions of a model; None: of all models."""
@@ -261,11 +268,18 @@ def asked(call: Callable[[], T]) -> T:
     try:
         return call()
     except ApiException as error:
-        refusal = (NoObjectError if error.status == 404 else ServerRefusalError)(_words(error))
-        refusal.passes = error.status in _PASSING
-        raise refusal from None
+        raise _refusal(error) from None
     except HTTPError as error:
         raise unreachable(error) from None
+
+
+def _refusal(error: ApiException) -> ServerRefusalError:
+    if error.status == 404:
+        # A path of a kind that it does not have is answered in plain text.
+        return NoObjectError(_words(error)) if str(error.body).startswith("{") else NoKindError(_NOT_INSTALLED)
+    refusal = ServerRefusalError(_words(error))
+    refusal.passes = error.status in _PASSING
+    return refusal
 
 
 def _as_yaml(body: Any) -> bytes:

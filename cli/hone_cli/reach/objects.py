@@ -9,7 +9,7 @@ from typing import Any
 
 from hone_api import GROUP, VERSION
 from hone_cli.errors import CommandError
-from hone_cli.reach.kube import Kube, NoObjectError
+from hone_cli.reach.kube import Kube, NoKindError, NoObjectError
 
 MANAGER = "hone"
 """Field manager of what `hone run` applies."""
@@ -56,6 +56,8 @@ class Objects:
         """One object; None: there is none."""
         try:
             return dict(self.kube.call("GET", self._one(kind, name)))
+        except NoKindError:
+            raise
         except NoObjectError:
             return None
 
@@ -82,14 +84,7 @@ class Objects:
     def _written(
         self, method: str, path: str, body: Mapping[str, Any], query: Mapping[str, str], media: str
     ) -> dict[str, Any]:
-        try:
-            return dict(self.kube.call(method, path, body, {"fieldValidation": "Strict", **query}, media))
-        except NoObjectError as error:
-            if "namespaces" in str(error):
-                raise
-            raise CommandError(
-                f"this cluster has no kind {body['kind']} of {KINDS[body['kind']][0]}: is Hone installed?"
-            ) from None
+        return dict(self.kube.call(method, path, body, {"fieldValidation": "Strict", **query}, media))
 
     def merge(self, kind: str, name: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Change some fields."""
