@@ -111,3 +111,16 @@ def test_the_last_field_of_a_spec_can_be_taken_out(api: Any, manifest: Any) -> N
         assert apply(api.kubeconfig, model, "--server-side", "--field-manager=flux") == ""
     assert api.call("GET", api.path("Model", "promoted")).body["spec"] == {}
     api.call("DELETE", api.path("Model", "promoted"))
+
+
+@pytest.mark.apiserver
+def test_a_block_whose_last_field_goes_must_go_too(api: Any, manifest: Any) -> None:
+    """By server-side apply an empty one becomes null, which its type is not."""
+    dataset = manifest("Dataset", name="blocks")
+    said = []
+    for block in ({"refresh": {"every": "24h"}}, {"refresh": {}}, {}):
+        applied = {**dataset, "spec": {**dataset["spec"], **block}}
+        said.append(apply(api.kubeconfig, applied, "--server-side", "--field-manager=flux"))
+    api.call("DELETE", api.path("Dataset", "blocks"))
+    assert 'spec.refresh in body must be of type object: "null"' in said[1]
+    assert (said[0], said[2]) == ("", "")

@@ -3,16 +3,15 @@
 {{- end }}
 
 {{- define "hone.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else }}
+{{- $full := .Values.fullnameOverride }}
+{{- if not $full }}
 {{- $name := include "hone.name" . }}
-{{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
 {{- end }}
+{{- if not (regexMatch "^[a-z]" $full) }}
+{{- fail (printf "%s: the name of a Service begins with a letter, so choose another name for the release, or set fullnameOverride" $full) }}
 {{- end }}
+{{- $full | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "hone.namespace" -}}
@@ -20,8 +19,8 @@
 {{- end }}
 
 {{- define "hone.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "hone.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "hone.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 
@@ -63,7 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}{{ $parts = rest $parts }}{{ end }}
 {{- $parts = prepend $parts . }}
 {{- end }}
-{{- if or (eq (len $parts) 1) (not (regexMatch "[.:]|^localhost$" (first $parts))) }}
+{{- if or (eq (last $parts) "") (eq (len $parts) 1) (not (regexMatch "[.:]|^localhost$" (first $parts))) }}
 {{- fail (printf "The image %q names no registry, and Hone has not published images: build and push them (docs/guides/install.md#1-build-the-images), then set global.imageRegistry to your registry, or image.repository, trainer.image.repository and, if you use it, trainer.vllmImage.repository to full names, e.g. registry.example.internal/hone/operator, or docker.io/NAME/operator for Docker Hub and for images that are loaded into the nodes" (index . 0).repository) }}
 {{- end }}
 {{- join "/" $parts }}

@@ -75,6 +75,8 @@ def _plain(node: Any) -> Any:
     out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default", NUMBER, VALIDATIONS)}
     if NUMBER in node:  # text only: Helm writes a large number of a values file with an exponent
         out = {k: v for k, v in out.items() if k not in ("minimum", "maximum")}
+    if "patternProperties" in out:
+        out["additionalProperties"] = False
     if "$defs" in out:
         out["definitions"] = out.pop("$defs")
     if isinstance(out.get("$ref"), str):

@@ -6,18 +6,19 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_dev.chart.value_types import Map, RenderMode, StringMap
-from hone_operator.settings.section import Port, Section, Text
+from hone_api.blocks.placement import LabelValue
+from hone_dev.chart.value_types import Address, AlertLabels, Map, PrometheusDuration, RenderMode
+from hone_operator.settings.section import Annotations, Key, Labels, Port, Section
 
 
 class Monitor(Section):
     enabled: bool = Field(False, description="Create this monitor. Enable only one of podMonitor and serviceMonitor.")
-    labels: StringMap = Field(
+    labels: Labels = Field(
         default_factory=dict,
         description="Labels by which your Prometheus finds it, e.g. `release: kube-prometheus-stack`.",
     )
-    interval: Text = Field("30s", description="Scrape interval.")
-    scrape_timeout: Text = Field("10s", description="Scrape timeout.")
+    interval: PrometheusDuration = Field("30s", description="Scrape interval.")
+    scrape_timeout: PrometheusDuration = Field("10s", description="Scrape timeout.")
     relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the target.")
     metric_relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the samples.")
 
@@ -42,12 +43,12 @@ class Alert(Section):
     lasts: Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))*$")] = Field(
         "", alias="for", description="For how long the expression must hold, e.g. 30m."
     )
-    labels: StringMap = Field(default_factory=dict, description="Labels in addition, or instead, e.g. severity.")
+    labels: AlertLabels = Field(default_factory=dict, description="Labels in addition, or instead, e.g. severity.")
 
 
 class PrometheusRule(Section):
     enabled: bool = Field(False, description="Install the alerts and recording rules of files/rules.")
-    alert_labels: StringMap = Field(
+    alert_labels: AlertLabels = Field(
         default_factory=dict, description="Labels of every alert, e.g. `team: ml-platform`, by which it is routed."
     )
     alerts: dict[str, Alert] = Field(
@@ -60,8 +61,8 @@ class PrometheusRule(Section):
         description="Price of a GPU-hour by the name in `resources.gpuProducts`; the key `default` is for jobs that "
         "name none or several. Empty: no costs are recorded.",
     )
-    labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
-    runbook_base_url: Text = Field(
+    labels: Labels = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
+    runbook_base_url: Address = Field(
         "",
         description="Where your copy of docs/guides/runbooks is served, e.g. https://wiki.example.internal/runbooks. "
         "Empty: alerts have no runbook_url.",
@@ -70,6 +71,6 @@ class PrometheusRule(Section):
 
 class Dashboards(Section):
     enabled: bool = Field(False, description="Create a ConfigMap that Grafana's sidecar loads.")
-    sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
-    sidecar_label_value: Text = Field("1", description="Value of this label.")
-    annotations: StringMap = Field(default_factory=dict, description="Annotations of the ConfigMap, e.g. the folder.")
+    sidecar_label: Key = Field("grafana_dashboard", description="Label that the sidecar looks for.")
+    sidecar_label_value: LabelValue = Field("1", description="Value of this label.")
+    annotations: Annotations = Field(default_factory=dict, description="Annotations of the ConfigMap, e.g. the folder.")

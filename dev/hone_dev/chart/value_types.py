@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, with_config
+from typing_extensions import TypedDict
 
-from hone_operator.settings.section import SecretName, Section
+from hone_operator.settings.section import EnvName, SecretName, Section
 
 Map = dict[str, Any]
-StringMap = dict[str, str]
+ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+"""Part of the names of objects. Empty: the chart's own."""
+Repository = Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:]+)*)?$", max_length=1024)]
+PrometheusDuration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))+$")]
+AlertLabels = dict[Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str]
+Address = Annotated[str, StringConstraints(pattern=r"^\S*$", max_length=1024)]
 ImageTag = Annotated[str, StringConstraints(pattern=r"^(\w[\w.-]{0,127})?$")]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
+Amount = (
+    Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$")]
+    | Annotated[float, Field(ge=0)]
+)
+
+
+ResourceName = Annotated[str, StringConstraints(pattern=r"^(cpu|memory|ephemeral-storage|hugepages-\w+|[^/]+/[^/]+)$")]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Resources(TypedDict, total=False):
+    """Resources of a container; each part may be absent."""
+
+    requests: dict[ResourceName, Amount]
+    limits: dict[ResourceName, Amount]
+    claims: list[Map]
+
+
 RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
 
 
@@ -30,9 +54,9 @@ class EnvVariable(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    name: EnvName
     value: str = ""
 
 
-Env = StringMap | list[EnvVariable]
+Env = dict[EnvName, str] | list[EnvVariable]
 """{NAME: value}, or the list that Kubernetes has in a container. The chart's default is a map, which Helm can merge."""

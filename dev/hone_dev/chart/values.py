@@ -9,12 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from hone_api.base.meta import Name
+from hone_api.base.meta import BaseModelUri, Name
 from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
-from hone_dev.chart.value_types import Env, ImageDigest, ImageTag, Map, Secrets, StringMap
+from hone_dev.chart.value_types import (
+    Env,
+    ImageDigest,
+    ImageTag,
+    Map,
+    ObjectName,
+    Repository,
+    Resources,
+    Secrets,
+)
 from hone_operator.settings.pods import TrainerPods
-from hone_operator.settings.section import Section, Text
+from hone_operator.settings.section import Annotations, ClassName, Labels, Section, Text
 from hone_operator.settings.values import Values
 
 
@@ -24,7 +33,7 @@ class Crds(Section):
 
 
 class Image(Section):
-    repository: Text = Field(
+    repository: Repository = Field(
         "hone/operator",
         description="Image of the operator, with its registry unless global.imageRegistry has it.",
     )
@@ -34,14 +43,14 @@ class Image(Section):
 
 
 class TrainerImage(Image):
-    repository: Text = Field(
+    repository: Repository = Field(
         "hone/trainer",
         description="Image of the pods that train, with its registry unless global.imageRegistry has it.",
     )
 
 
 class VllmImage(Section):
-    repository: Text = Field(
+    repository: Repository = Field(
         "",
         description="Image of the pods that train with GRPO and generate with vLLM, e.g. hone/trainer-vllm. "
         "Empty: such jobs are refused.",
@@ -51,7 +60,7 @@ class VllmImage(Section):
 
 
 class ServingImage(VllmImage):
-    repository: Text = Field(
+    repository: Repository = Field(
         "docker.io/vllm/vllm-openai",
         description="Image of vLLM in what `hone serve` prints. Empty: the one that the command line knows.",
     )
@@ -75,10 +84,8 @@ class Trainer(TrainerPods):
 
 class ServiceAccount(Section):
     create: bool = Field(True, description="Create the operator's service account.")
-    name: Annotated[str, StringConstraints(max_length=253)] = Field(
-        "", description="Name of the service account. Empty: the release's full name."
-    )
-    annotations: StringMap = Field(default_factory=dict, description="Annotations of the service account.")
+    name: ClassName = Field("", description="Name of the service account. Empty: the release's full name.")
+    annotations: Annotations = Field(default_factory=dict, description="Annotations of the service account.")
 
 
 class Rbac(Section):
@@ -141,7 +148,9 @@ class HelmTest(Section):
         description="Namespace in which `helm test` also runs a fine-tuning of two steps; Hone must work there. Empty: "
         "none. Give helm test a --timeout for the download of the model.",
     )
-    model: Text = Field("hf://HuggingFaceTB/SmolLM2-135M-Instruct", description="Base model of this fine-tuning.")
+    model: BaseModelUri = Field(
+        "hf://HuggingFaceTB/SmolLM2-135M-Instruct", description="Base model of this fine-tuning."
+    )
     gpus: Annotated[int, Field(ge=0, le=8)] = Field(0, description="GPUs of this fine-tuning.")
     submitted_by: Text = Field(
         "",
@@ -165,16 +174,14 @@ class Global(Section):
 class ChartValues(Values):
     """All values."""
 
-    name_override: Annotated[str, StringConstraints(max_length=63)] = Field(
-        "", description="Name to use instead of hone."
-    )
-    fullname_override: Annotated[str, StringConstraints(max_length=50)] = Field(
+    name_override: ObjectName = Field("", description="Name to use instead of hone.")
+    fullname_override: Annotated[ObjectName, StringConstraints(max_length=50)] = Field(
         "", description="Name to use instead of the release's full name."
     )
     namespace_override: Name | Literal[""] = Field(
         "", description="Namespace of the operator's objects. Empty: the release's. It must exist."
     )
-    common_labels: StringMap = Field(default_factory=dict, description="Labels of all objects.")
+    common_labels: Labels = Field(default_factory=dict, description="Labels of all objects.")
     crds: Crds = Field(default_factory=Crds)
     image: Image = Field(default_factory=Image)
     image_pull_secrets: Secrets = Field(
@@ -193,11 +200,11 @@ class ChartValues(Values):
     service_account: ServiceAccount = Field(default_factory=ServiceAccount)
     rbac: Rbac = Field(default_factory=Rbac)
     admission: Admission = Field(default_factory=Admission)
-    resources: Map = Field(
-        default_factory=lambda: {
-            "requests": {"cpu": "100m", "memory": "192Mi"},
-            "limits": {"memory": "512Mi"},
-        },
+    resources: Resources = Field(
+        default_factory=lambda: Resources(
+            requests={"cpu": "100m", "memory": "192Mi"},
+            limits={"memory": "512Mi"},
+        ),
         description="Resources of the operator's container.",
     )
     strategy: Literal["Recreate", "RollingUpdate"] = Field(
@@ -205,19 +212,17 @@ class ChartValues(Values):
         description="Strategy of the Deployment. RollingUpdate needs leaderElection.enabled: the old operator then "
         "works until the new image has started.",
     )
-    deployment_annotations: StringMap = Field(default_factory=dict, description="Annotations of the Deployment.")
-    service_annotations: StringMap = Field(default_factory=dict, description="Annotations of the Services.")
-    pod_labels: StringMap = Field(default_factory=dict, description="Labels of the operator's pod.")
-    pod_annotations: StringMap = Field(default_factory=dict, description="Annotations of the operator's pod.")
-    node_selector: StringMap = Field(default_factory=dict, description="Nodes for the operator's pod.")
+    deployment_annotations: Annotations = Field(default_factory=dict, description="Annotations of the Deployment.")
+    service_annotations: Annotations = Field(default_factory=dict, description="Annotations of the Services.")
+    pod_labels: Labels = Field(default_factory=dict, description="Labels of the operator's pod.")
+    pod_annotations: Annotations = Field(default_factory=dict, description="Annotations of the operator's pod.")
+    node_selector: Labels = Field(default_factory=dict, description="Nodes for the operator's pod.")
     tolerations: list[Map] = Field(default_factory=list, description="Taints that the operator's pod tolerates.")
     affinity: Map = Field(default_factory=dict, description="Affinity of the operator's pod.")
     topology_spread_constraints: list[Map] = Field(
         default_factory=list, description="Topology spread of the operator's pod."
     )
-    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
-        "", description="Priority class of the operator's pod."
-    )
+    priority_class_name: ClassName = Field("", description="Priority class of the operator's pod.")
     extra_env: Env = Field(
         default_factory=dict,
         description="Additional environment variables of the operator's container as NAME: value. A list as in a pod, "

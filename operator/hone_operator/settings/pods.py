@@ -8,9 +8,19 @@ from pydantic import Field, StringConstraints, field_validator
 
 from hone_api.base.meta import Quantity
 from hone_api.base.quantity import value
-from hone_api.blocks.placement import EXTENDED_RESOURCE, LabelValue, Toleration
+from hone_api.blocks.placement import EXTENDED_RESOURCE, Toleration
 from hone_api.dataset.dataset import MAX_PODS
-from hone_operator.settings.section import ClassName, EnvName, Seconds, SecretName, Section, free_keys, free_variables
+from hone_operator.settings.section import (
+    Annotations,
+    ClassName,
+    EnvName,
+    Labels,
+    Seconds,
+    SecretName,
+    Section,
+    free_keys,
+    free_variables,
+)
 
 PodSeconds = Annotated[int, Field(ge=60, le=2**31 - 1)]
 
@@ -18,11 +28,9 @@ PodSeconds = Annotated[int, Field(ge=60, le=2**31 - 1)]
 class PodsSettings(Section):
     """Defaults of the pods of one kind of work; a job may say otherwise for those that train."""
 
-    labels: dict[str, LabelValue] = Field(default_factory=dict, description="Labels of these pods and of their Jobs.")
-    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of these pods.")
-    node_selector: dict[str, LabelValue] = Field(
-        default_factory=dict, description="Labels of the nodes for these pods."
-    )
+    labels: Labels = Field(default_factory=dict, description="Labels of these pods and of their Jobs.")
+    annotations: Annotations = Field(default_factory=dict, description="Annotations of these pods.")
+    node_selector: Labels = Field(default_factory=dict, description="Labels of the nodes for these pods.")
     tolerations: list[Toleration] = Field(default_factory=list, description="Taints that these pods tolerate.")
     service_account_name: ClassName = Field(
         "", description="ServiceAccount of these pods, in each namespace. Empty: the default one."
@@ -39,7 +47,7 @@ class RdmaSettings(Section):
         description="Extended resources that each pod requests to use this network, e.g. "
         'rdma/hca_shared_devices_a: "1". If empty, the network is not available, and jobs that name it are refused.',
     )
-    annotations: dict[str, str] = Field(
+    annotations: Annotations = Field(
         default_factory=dict, description="Annotations of these pods, e.g. k8s.v1.cni.cncf.io/networks."
     )
     env: dict[EnvName, str] = Field(
@@ -165,7 +173,7 @@ class PodLimitSettings(Section):
         4, description="CPU limit of Hone's pods as a multiple of their request. 0: no CPU limit."
     )
     least_cpu: Quantity = Field("4", description="Smallest CPU limit of a pod.")
-    ephemeral_storage_request: Annotated[str, StringConstraints(max_length=24)] = Field(
+    ephemeral_storage_request: Quantity | Literal[""] = Field(
         "64Mi",
         description="Ephemeral storage request of Hone's pods; the limit is trainer.scratchSize plus 1Gi. Empty: "
         "neither, for nodes that do not account for ephemeral storage.",

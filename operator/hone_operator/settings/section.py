@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from hone_api.blocks.placement import QUALIFIED_NAME, LabelValue
 from hone_api.blocks.pod_settings import is_reserved_key
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -18,6 +19,10 @@ Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-
 Text = Annotated[str, StringConstraints(max_length=1024)]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 ClassName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
+Key = Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, max_length=317)]
+"""Of a label or an annotation."""
+Labels = dict[Key, LabelValue]
+Annotations = dict[Key, str]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 
 RESERVED_ENV_PREFIXES = ("KUBEFLOW_TRAINER_", "HONE_", "KUBERNETES_")

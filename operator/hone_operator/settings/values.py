@@ -49,9 +49,7 @@ class StoreSettings(Section):
         "hone-store", description="Name of the volume claim that the operator creates in each namespace."
     )
     size: Quantity = Field("50Gi", description="Size of the claim.")
-    storage_class_name: Annotated[str, StringConstraints(max_length=63)] = Field(
-        "", description="Storage class of the claim. Empty: the cluster's default."
-    )
+    storage_class_name: ClassName = Field("", description="Storage class of the claim. Empty: the cluster's default.")
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = Field(
         "ReadWriteMany", description="Access mode of the claim. Runs on several nodes need ReadWriteMany."
     )

@@ -1,0 +1,79 @@
+"""Values of another type than their default: refused by the schema, before a template could render them."""
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from support.cluster.chart_documents import CHART, HelmError, template
+
+pytestmark = pytest.mark.pure
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+SOUND = (7, True, ["x"], {"x": "y"})
+WRONG = ("x y", "x\ny", [7], [None], [["x"]], {"x": 7}, {"x": None}, {"x y": "y"}, {"": "y"})
+TYPES = {**dict.fromkeys(("affinity", "global", "admission.extraFields.job"), dict), "helmTest.submittedBy": str}
+TYPES |= dict.fromkeys(("admission.extraFields.pod", "admission.extraFields.container"), dict)
+"""Values that may be anything of a type: of Kubernetes, of other charts, of a user."""
+ALSO = dict.fromkeys(("resources.requests.cpu", "resources.requests.memory", "resources.limits.memory"), 7)
+ALSO["prometheusRule.gpuHourPrices"] = {"x": 7}
+
+
+def values(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield (*path, name), value
+        yield from values(value, (*path, name))
+
+
+def is_accepted(path: tuple[str, ...], value: Any) -> bool:
+    changed = copy.deepcopy(DEFAULTS)
+    node = changed
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+    return SCHEMA.is_valid(changed)
+
+
+def test_each_value_accepts_its_own_type_alone() -> None:
+    accepted = []
+    for path, default in values(DEFAULTS):
+        name = ".".join(path)
+        for value in (*SOUND, *WRONG):
+            sound = value in SOUND and type(value) is type(default)
+            free = isinstance(value, TYPES.get(name, ())) or (value is not True and value == ALSO.get(name))
+            if not sound and not free and is_accepted(path, value):
+                accepted.append((name, value))
+    assert accepted == []
+
+
+@pytest.mark.parametrize("name", ["null", "true", "123", "1e3"])
+def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> None:
+    """The rights of the operator in a namespace `null` were given in the namespace of the release."""
+    given = {"namespaces": [name], "helmTest": {"namespace": name}, "namespaceOverride": name, "nameOverride": name}
+    given |= {"priorityClassName": name, "serviceAccount": {"name": name}}
+    for document in yaml.safe_load_all(template(json.dumps(given))):
+        metadata = (document or {}).get("metadata", {})
+        labels = metadata.get("labels", {})
+        assert {type(text) for text in (metadata.get("namespace", name), *labels.values())} == {str}
+        if document and document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            assert (pod["priorityClassName"], pod["serviceAccountName"]) == (name, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"commonLabels": {"app.kubernetes.io/name": "x"}},
+            "commonLabels: the chart itself sets app.kubernetes.io/name",
+        ),
+        ({"podAnnotations": {"checksum/config": "x"}}, "podAnnotations: the chart itself sets checksum/config"),
+        ({"fullnameOverride": "1st"}, "1st: the name of a Service begins with a letter"),
+    ],
+)
+def test_what_would_break_the_operators_own_objects_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(HelmError, match=said):
+        template(json.dumps(given))
