@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.cluster.live import conditions, config_map, dataset, kill_a_pod_at_work, lines, wait
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("hone")]
 COUNT = 6000
 CURATION = {"deduplicate": "Near", "personalData": "Redact"}
 SAME = ("digest", "rows", "rejected", "errors", "splits", "curation", "duplicates", "tokens", "languages", "advice")

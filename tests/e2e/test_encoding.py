@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.cluster.live import conditions, config_map, dataset, job, lines, wait
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("hone")]
 COUNT = 6000
 
 

@@ -63,7 +63,7 @@ def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, tiny)
 
 
 @pytest.mark.early
-def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> None:
+def test_the_first_model_learns(kubectl) -> None:
     """Most of the commands for unseen requests are right; of the base model's none is (0.67 and 0 with seed 0)."""
     job = finished(
         kubectl, applied(kubectl, "01-first-model", training={"maxSteps": 16}, evaluation={"everySteps": 16})
@@ -78,10 +78,6 @@ def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> No
     assert len(samples) == 3
     assert [command(sample["base"]) for sample in samples] == [None] * 3
     assert all(command(sample["tuned"]) for sample in samples)
-    again = recomputed(kubectl, job, spec["artifacts"][0]["uri"])
-    assert set(again) == set(numbers) - {"exact_match"}
-    for name, values in again.items():
-        assert values == pytest.approx(numbers[name], rel=1e-4), name
 
 
 def command(answer: str) -> dict[str, Any] | None:
@@ -96,52 +92,6 @@ def command(answer: str) -> dict[str, Any] | None:
 def numbers_of(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Metric -> base and tuned value, as the ModelVersion carries them."""
     return {n["name"]: {k: float(n[k]) for k in ("base", "tuned")} for n in spec["evaluation"]["numbers"]}
-
-
-def recomputed(kubectl: Any, job: dict[str, Any], artifact: str) -> dict[str, dict[str, float]]:
-    """The same numbers by `python -m hone_trainer evaluate`, in a pod with the store mounted where the run had it."""
-    (dataset,) = kubectl.get("dset")["items"]
-
-    def stored(uri: str) -> str:
-        return "/store/" + uri.removeprefix("pvc://").partition("/")[2]
-
-    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-    data = f"{stored(dataset['status']['uri'])}/validation.jsonl"
-    container = {
-        "name": "evaluate",
-        "image": job["status"]["resolved"]["image"],
-        "command": ["python", "-m", "hone_trainer", "evaluate", stored(artifact), "--data", data],
-        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
-        "securityContext": restricted,
-        "volumeMounts": [
-            {"name": "store", "mountPath": "/store", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "evaluate"},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 10001,
-                "fsGroup": 10001,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [
-                {"name": "store", "persistentVolumeClaim": {"claimName": "hone-store", "readOnly": True}},
-                {"name": "tmp", "emptyDir": {}},
-            ],
-        },
-    }
-    kubectl.apply(pod)
-    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/evaluate", f"--timeout={HANG:.0f}s")
-    lines = [line for line in kubectl("logs", "evaluate").splitlines() if line.startswith("{")]
-    return numbers_of({"evaluation": {"numbers": [json.loads(line) for line in lines]}})
 
 
 def check_the_model_outlives(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +130,7 @@ def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> 
     kill_processes_of(victim)
     job = finished(kubectl, name)
     first, second = job["status"]["attempts"]
-    assert (first["number"], first["outcome"]) == (1, "Failed")
+    assert (first["number"], first["outcome"], first["reason"]) == (1, "Failed", "RankFailed")
     assert (second["number"], second["outcome"]) == (2, "Succeeded")
     assert second["startStep"] >= 2
     left = kubectl.get("pods", f"--selector=batch.kubernetes.io/job-name={name}-1")["items"]
