@@ -1,6 +1,6 @@
 """Preparing a Dataset next to what people would write: rows and megabytes per CPU second, and peak memory.
 
-    .venv/bin/python bench/dataset.py [--megabytes 20 100] [--peers-up-to 1000] [--all-tokenised]
+    .venv/bin/python bench/dataset.py [--megabytes 20 100] [--all-tokenised]
     .venv/bin/python bench/dataset.py --written [--rows FILE]
 
 Exit code 1 when a process of Hone takes more than 1.5 GiB, or, with --written, more CPU time than BOUNDS. In one run,
@@ -8,7 +8,6 @@ on the same generated file of JSON Lines:
 
 - personal data: the same rows with numbers, dates, paths and URLs among the words and, in one row of twenty, a planted
   sentence with personal data or what looks alike; redacted, and as they are.
-- datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
 
 With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone (also with near duplicates
 removed) and as a user of `datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their
@@ -34,19 +33,12 @@ TOKENISED_ROWS = 20_000
 """Rows that are tokenised unless all are: each by itself, so that their rate hardly depends on how many there are."""
 
 
-def run(
-    megabytes: int, folder: Path, peers: bool, tokenised: int | None
-) -> Iterator[tuple[str, int, dict[str, float]]]:
+def run(megabytes: int, folder: Path, tokenised: int | None) -> Iterator[tuple[str, int, dict[str, float]]]:
     """(name, rows in, measurement) one after the other; tokenising reads the first of what deduplicating left."""
     rows = folder / f"rows-{megabytes}.jsonl"
     count = write_rows(rows, megabytes)
     for step in ("validate", "deduplicate"):
         yield f"hone_{step}", count, measure(f"hone_{step}", rows, folder / f"hone-{step}")
-    if peers:
-        try:
-            yield "datatrove", count, measure("datatrove", rows, folder / "datatrove")
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"datatrove is left out: {error}")
     noted = folder / "noted.jsonl"
     write_noted(rows, noted)
     for name, step in (("hone_keep", "hone_validate"), ("hone_redact", "hone_redact")):
@@ -62,17 +54,14 @@ def run(
 def report(megabytes: int, folder: Path, options: argparse.Namespace, missed: list[str]) -> float:
     """Prints the table of one size; gives the CPU seconds of Hone's two steps that see all rows."""
     found: dict[str, tuple[int, dict[str, float]]] = {}
-    peers, tokenised = megabytes <= options.peers_up_to, None if options.all_tokenised else TOKENISED_ROWS
+    tokenised = None if options.all_tokenised else TOKENISED_ROWS
     _head(f"{megabytes} MB")
-    for name, count, made in run(megabytes, folder, peers, tokenised):
+    for name, count, made in run(megabytes, folder, tokenised):
         found[name] = (count, made)
         _line(name, count, made, made.get("mb", megabytes))
     cpu = {name: made["cpu"] for name, (_, made) in found.items()}
     print(f"personal data: redacted / kept {cpu['hone_redact'] / cpu['hone_keep']:.2f} of the time")
-    if "datatrove" in cpu:
-        alone = cpu["hone_deduplicate"] - cpu["hone_validate"]
-        print(f"near duplicates alone: hone / datatrove {alone / cpu['datatrove']:.2f} of the time")
-    peak = max(made["peak_mib"] for name, (_, made) in found.items() if "hone" in name)
+    peak = max(made["peak_mib"] for _, made in found.values())
     print(f"peak of a process of hone {peak:,.0f} MiB, {peak / BUDGET_MIB:.0%} of {BUDGET_MIB} MiB")
     if peak > BUDGET_MIB:
         missed.append(f"{peak:,.0f} MiB at {megabytes} MB: over {BUDGET_MIB} MiB")
@@ -124,7 +113,6 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Throughput and memory of a Dataset's preparation.")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[20, 100])
-    parser.add_argument("--peers-up-to", type=int, default=100, help="megabytes up to which the others run, too")
     parser.add_argument(
         "--all-tokenised", action="store_true", help=f"tokenise all rows that are left, not {TOKENISED_ROWS:,} of them"
     )

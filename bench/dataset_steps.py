@@ -28,7 +28,6 @@ from unittest import mock
 BENCH = Path(__file__).parent
 PEERS = {"datasets": (), "polars": ("polars==2.1.0",), "duckdb": ("duckdb==2.0.1",)}
 """What bench/dataset_peers.py has, and the packages that it needs in addition to this environment's."""
-DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 LIBRARIES = ("pyarrow.compute", "pyarrow.json", "pyarrow.parquet", "duckdb", "jinja2")
 """That Hone imports when it needs them: as those of its peers, before the time is taken."""
@@ -205,8 +204,6 @@ def measure(name: str, rows: Path, work: Path) -> dict[str, float]:
     """One measurement: rows left, seconds by the clock and of CPU, peak MiB of a process."""
     work.mkdir()
     command = [sys.executable, __file__, name, str(rows), str(work)]
-    if name == "datatrove":
-        command = _with(DATATROVE, BENCH / "datatrove_minhash.py", str(rows), str(work))
     if name in PEERS:
         script = (BENCH / "dataset_peers.py", name, str(rows), str(work))
         command = [sys.executable, *map(str, script)] if find_spec(name) else _with(PEERS[name], *script)
