@@ -151,6 +151,7 @@ def test_in_bfloat16_the_policy_begins_as_its_reference(runs: Any, plan_of: Any,
     assert number(result, "kl")[0] == 0
 
 
+@pytest.mark.long
 def test_a_strong_pull_keeps_the_policy_near_its_reference(runs: Any, plan_of: Any) -> None:
     training = {"maxSteps": 16, "learningRate": "1e-3"}
     free, held = (plan_of(name, {"kl": kl}, training=training) for name, kl in (("free", "0"), ("held", "5")))

@@ -11,7 +11,8 @@ from support.models.families import FAMILIES, row, rows_of_page, start_of_row
 
 pytestmark = pytest.mark.trainer
 AGAIN = "run PYTHONPATH=tests python -m support.models.families"
-SAMPLE = ["llama", "qwen3_moe"]
+SAMPLE = ["qwen3_moe"]
+"""vLLM serves adapters of a Llama in tests/trainer/methods/test_vllm.py."""
 
 
 def test_the_page_has_every_family_with_its_layers() -> None:

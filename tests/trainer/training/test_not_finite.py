@@ -61,9 +61,18 @@ def inject(patch: pytest.MonkeyPatch, where: Any) -> None:
     patch.setattr(Loop, "training_step", stepped)
 
 
+PLACES = (in_the_loss, in_the_gradient, in_the_weights)
+
+
 @pytest.mark.faults("T6")
-@pytest.mark.parametrize("where", [in_the_loss, in_the_gradient, in_the_weights])
-@pytest.mark.parametrize("variant", method_plans.VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "where"),
+    [
+        pytest.param(variant, where, marks=() if variant == "SFT" or i % len(PLACES) == j else pytest.mark.long)
+        for i, variant in enumerate(method_plans.VARIANTS)
+        for j, where in enumerate(PLACES)
+    ],
+)
 def test_it_ends_as_diverged_with_the_rows(
     runs: Any,
     make_plan: Any,

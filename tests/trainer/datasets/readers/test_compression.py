@@ -147,7 +147,13 @@ print(count, int(status["VmHWM"].split()[0]) // 1024)
 """Not ru_maxrss: a process inherits that of the one that starts it (kernel: setmax_mm_hiwater_rss in exec_mmap)."""
 
 
-@pytest.mark.parametrize("form", ["jsonl.gz", "jsonl.zst", "json", "csv", "parquet", "arrow"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("jsonl.zst", "csv", "parquet"),
+        *(pytest.param(form, marks=pytest.mark.long) for form in ("jsonl.gz", "json", "arrow")),
+    ],
+)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, form: str) -> None:
     """Peak resident memory, MiB, of a process that reads 20,000 rows, and of one that reads 4 times as many.
 
