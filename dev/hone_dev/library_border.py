@@ -45,6 +45,7 @@ _REFERENCE = (
 _SIGNATURE = "trainer/hone_trainer/store/signature.py"
 _SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
 _ONCE = "Its own command hashes every file again; Hone signs the hashes that it has just compared with the manifest."
+_FORWARDED = "The library's call gives no access to the connection's thread and socket before they are at work."
 
 NAMES: tuple[LibraryName, ...] = (
     # model-signing
@@ -432,6 +433,17 @@ NAMES: tuple[LibraryName, ...] = (
         "imports",
         "cli/hone_cli/reach/connecting.py",
         "Connections by certificates that were renewed: the client has no call to make them again.",
+    ),
+    *(
+        LibraryName("kubernetes.stream.ws_client", name, "imports", "cli/hone_cli/reach/connecting.py", _FORWARDED)
+        for name in ("PortForward", "create_websocket", "get_websocket_url")
+    ),
+    LibraryName(
+        "kubernetes.stream.ws_client:PortForward",
+        "_proxy",
+        "overrides",
+        "cli/hone_cli/reach/connecting.py",
+        "Its thread dies of a connection that breaks, and whoever reads from it waits without an end.",
     ),
     # torch, aiohttp, Python
     LibraryName(

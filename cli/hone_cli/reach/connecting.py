@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from kubernetes import client
 from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import kube_config
+from kubernetes.stream.ws_client import PortForward, create_websocket, get_websocket_url
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from hone_cli.errors import CommandError
@@ -21,6 +23,9 @@ from hone_cli.errors import CommandError
 SECONDS = (10.0, 65.0)
 """To connect, and between two bytes of an answer: API servers end a request after 60 seconds. A computer that slept, or
 left its network, would wait without an end."""
+_ALIVE = {"TCP_USER_TIMEOUT": 60_000, "TCP_KEEPALIVE": 30}
+"""Options of TCP, as far as this system has them: Linux gives up after so many ms without an acknowledgement, where it
+would take a quarter of an hour; macOS asks after so many idle seconds. The library asks on Linux and Windows."""
 _UNAUTHORIZED = 401
 _OF_PROGRAMS = re.compile(r"^\w+\(.*?\): |\[Errno -?\d+\] |\s*\(_ssl\.c:\d+\)")
 """What urllib3 says of its own objects, Python of numbers, and OpenSSL of its sources."""
@@ -58,6 +63,27 @@ class ApiConnection(client.ApiClient):  # type: ignore[misc]  # the library has 
         return super().call_api(
             method, url, {**(header_params or {}), **({"authorization": key} if key else {})}, *more
         )
+
+
+class PodForward(PortForward):  # type: ignore[misc]  # the library has no types
+    """A connection into a pod; it ends where the way there breaks.
+
+    The library's thread would die of the error with a traceback, and leave whoever reads waiting.
+    """
+
+    def __init__(self, api: client.ApiClient, path: str, port: int) -> None:
+        _, url, headers, *_ = api.param_serialize("GET", path, auth_settings=["BearerToken"])
+        way = create_websocket(api.configuration, get_websocket_url(url, [("ports", port)]), headers)
+        for name, value in _ALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                way.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        super().__init__(way, [port])
+
+    def _proxy(self) -> None:
+        with contextlib.suppress(Exception):  # of the socket, of TLS, of the WebSocket, of a frame
+            super()._proxy()
+        for port in self.local_ports.values():
+            port.python.close()
 
 
 def read(context: str | None, configuration: client.Configuration) -> tuple[str, str]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
@@ -257,9 +256,8 @@ class Kube:
 
     def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
         """One connection to the port of a pod of ours."""
-        # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
-        core = client.CoreV1Api(connecting.ApiConnection(self.configuration))
-        forward = portforward(core.connect_get_namespaced_pod_portforward, name, self.namespace, ports=str(pod.PORT))
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/portforward"
+        forward = connecting.PodForward(self._api, path, pod.PORT)
         return forward.socket(pod.PORT), forward.close
 
 
