@@ -19,6 +19,8 @@ from hone_cli.runs.view import view
 RANK = "batch.kubernetes.io/job-completion-index"
 ATTEMPT = "hone.dev/attempt"
 CONTAINER = "trainer"
+_NO_LOG = ("unable to retrieve container logs for ", "failed to try resolving symlinks in path ")
+"""How the kubelet answers, with status 200, once the node has removed a container, or its log."""
 
 
 def logs(
@@ -55,40 +57,56 @@ def log(
         tail: lines from the end; 0: all.
 
     Raises:
-        CommandError: the run, or its pod of that rank, does not exist.
+        CommandError: the run, its pod of that rank, or the log of that pod does not exist.
     """
     body = objects.get("FineTuneJob", job)
-    pods = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
-    name = _pod(body, pods, rank, back=1 if previous else 0)
-    container = _container(next(pod for pod in pods if pod["metadata"]["name"] == name))
-    options = {"container": container, "follow": follow, "_preload_content": False}
+    pod = _pod(body, _pods(objects, job), rank, back=1 if previous else 0)
+    name = pod["metadata"]["name"]
+    options = {"container": _container(pod), "follow": follow, "_preload_content": False}
     options |= {"tail_lines": tail} if tail else {}
     options |= {"_request_timeout": (connecting.SECONDS[0], None)} if follow else {}  # a pod may be silent for hours
     stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
-    yield from stream.stream(2**16)
+    pieces = stream.stream(2**16)
+    first = next(pieces, b"")
+    if first.decode(errors="replace").startswith(_NO_LOG):
+        raise CommandError(_without_log(pod))
+    yield first
+    yield from pieces
 
 
 def tail_of(objects: Objects, job: dict[str, Any], lines: int) -> list[str]:
     """The newest lines that rank 0 logged. Empty if it has no log, or the user may not read it."""
-    name = job["metadata"]["name"]
     try:
-        pods = objects.list("Pod", f"hone.dev/finetunejob={name},hone.dev/component=training")
-        chosen = _pod(job, pods, 0, back=0)
-        container = _container(next(pod for pod in pods if pod["metadata"]["name"] == chosen))
+        pod = _pod(job, _pods(objects, job["metadata"]["name"]), 0, back=0)
         read = partial(
             objects.kube.core.read_namespaced_pod_log,
-            chosen,
+            pod["metadata"]["name"],
             objects.kube.namespace,
-            container=container,
+            container=_container(pod),
             tail_lines=lines,
         )
-        return str(asked(read)).splitlines()[-lines:]
+        text = str(asked(read))
     except CommandError:
         return []
+    return [_without_log(pod)] if text.startswith(_NO_LOG) else text.splitlines()[-lines:]
 
 
-def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> str:
-    """The pod of a rank in an attempt.
+def _pods(objects: Objects, job: str) -> list[dict[str, Any]]:
+    """The pods that train or trained, the oldest first."""
+    found = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
+    return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+
+
+def _without_log(pod: dict[str, Any]) -> str:
+    """Why there is no log of a pod, as far as its status says."""
+    status = pod.get("status") or {}
+    words = ": ".join(filter(None, [status.get("reason"), status.get("message")])).rstrip(". ")
+    ended = f" ended ({words}), and its log" if words else "'s log"
+    return f"pod {pod['metadata']['name']}{ended} is no longer on its node"
+
+
+def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> dict[str, Any]:
+    """The newest pod of a rank in an attempt.
 
     Raises:
         CommandError: it has none.
@@ -98,9 +116,10 @@ def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: in
     if len(attempts) <= back:
         raise CommandError(f"no pod of {name} trains or trained here: {printable(view(job).line())}")
     chosen = [pod for pod in pods if int(pod["metadata"]["labels"].get(ATTEMPT, 0)) == attempts[-1 - back]]
-    ranks = {int(pod["metadata"]["labels"].get(RANK, 0)): str(pod["metadata"]["name"]) for pod in chosen}
+    ranks = {int(pod["metadata"]["labels"].get(RANK, 0)): pod for pod in chosen}
     if rank not in ranks:
-        raise CommandError(f"attempt {attempts[-1 - back]} of {name} has no pod {rank}: it has {_list(ranks)}")
+        there = ", ".join(map(str, sorted(ranks)))
+        raise CommandError(f"attempt {attempts[-1 - back]} of {name} has no pod {rank}: it has {there}")
     return ranks[rank]
 
 
@@ -108,7 +127,3 @@ def _container(pod: dict[str, Any]) -> str:
     """Name of the container that trains: a service mesh may have put others before it."""
     names = [str(each["name"]) for each in pod["spec"]["containers"]]
     return CONTAINER if CONTAINER in names else names[0]
-
-
-def _list(ranks: dict[int, str]) -> str:
-    return ", ".join(map(str, sorted(ranks)))
