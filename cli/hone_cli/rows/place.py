@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from pathlib import Path
 
 from hone_cli.errors import CommandError
@@ -53,6 +55,10 @@ def checked(name: str) -> str:
 
 
 def suggested(source: str) -> str:
-    """A name for what is made from a file or an address."""
+    """A name for what is made from a file or an address: another one for each file, whatever its script."""
     stem = source.rstrip("/").rpartition("/")[2].partition(".")[0].partition("@")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40].rstrip("-") or "rows"
+    plain = "".join(c for c in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(c))
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].rstrip("-")
+    if any(c.isalnum() and not c.isascii() for c in plain):  # letters of other scripts, which no name has
+        return f"{name[:33].rstrip('-') or 'rows'}-{hashlib.sha256(stem.encode()).hexdigest()[:6]}"
+    return name or "rows"
