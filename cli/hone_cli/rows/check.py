@@ -70,7 +70,8 @@ def looked_at(source: str, columns: Sequence[str] = ()) -> dict[str, Any]:
     done = subprocess.run([*_CHECK, *words], capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and " INFO " not in line]
-        raise CommandError(f"{' '.join(lines[-2:])} To see all of it: hone check {shlex.quote(source)}")
+        said = " ".join(f"{line.rstrip('.')}." for line in lines[-2:])
+        raise CommandError(f"{said} To see all of it: hone check {shlex.quote(source)}")
     return dict(json.loads(done.stdout))
 
 

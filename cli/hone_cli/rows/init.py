@@ -92,7 +92,8 @@ def init(
     uri = source if "://" in source else place.address(Path(source), chosen)
     columns = dict(pair.partition("=")[::2] for pair in column or ())
     result = looked_at(source, column or ())
-    typer.echo(f"{source}: {result['rows']:,} rows, {result['formatDetected']}", err=True)
+    refused = f", {result['rejected']:,} rejected (hone check says why)" if result.get("rejected") else ""
+    typer.echo(f"{source}: {result['rows']:,} rows{refused}, {result['formatDetected']}", err=True)
     base = _model(model)
     text = manifest(ManifestRequest(chosen, uri, base, _gpus(gpus), gpu, secret, columns), result)
     if str(target) == "-":

@@ -19,7 +19,7 @@ from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS
 from hone_cli.errors import CommandError
 from hone_cli.rows.init import CHECKED, ManifestRequest, choose, manifest
-from hone_cli.rows.place import address, key, suggested
+from hone_cli.rows.place import address, checked, key, suggested
 
 pure = pytest.mark.pure
 NEEDS_MORE = {Format.VERIFIABLE}
@@ -101,10 +101,26 @@ def test_where_a_file_goes_depends_on_its_size(tmp_path: Path) -> None:
 @pure
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("rows.jsonl", "rows"), ("/a/My Rows.v2.jsonl.gz", "my-rows"), ("hf://o/Answers@v1", "answers"), ("é", "rows")],
+    [
+        ("rows.jsonl", "rows"),
+        ("/a/My Rows.v2.jsonl.gz", "my-rows"),
+        ("hf://o/Answers@v1", "answers"),
+        ("Fragen über 1.jsonl", "fragen-uber-1"),
+        ("...", "rows"),
+    ],
 )
 def test_a_name_is_made_from_the_file(source: str, name: str) -> None:
     assert suggested(source) == name
+
+
+@pure
+def test_files_in_other_scripts_have_names_of_their_own() -> None:
+    files = ("вопросы.jsonl", "ответы.jsonl", "質問.jsonl", "вопросы-2025.jsonl", "ответы-2025.jsonl", "س" * 90)
+    names = [suggested(file) for file in files]
+    assert len(set(names)) == len(files)
+    assert [checked(name) for name in names] == names
+    assert names[0].startswith("rows-")
+    assert names[3].startswith("2025-")
 
 
 @pure
@@ -150,16 +166,31 @@ def test_a_file_becomes_a_manifest_without_questions(rows: Path) -> None:
         (["rows.jsonl"], "name the base model: --model"),
         (["absent.jsonl", "-m", "a/b"], "absent.jsonl: No such file or directory"),
         (["broken.jsonl", "-m", "a/b"], "hone check broken.jsonl"),
+        (
+            ["empty.jsonl", "-m", "a/b"],
+            "empty.jsonl holds no row. The source has no rows: check the path and the files. ",
+        ),
         (["rows.jsonl", "-m", "a/b", "--name", "No"], "'No' is not a name"),
     ],
 )
 def test_what_cannot_be_is_one_line(rows: Path, words: list[str], line: str) -> None:
     (rows / "broken.jsonl").write_text('{"messages": [\n{"half": \n')
+    (rows / "empty.jsonl").touch()
     done = hone("init", *words, cwd=rows)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("hone: ")
     assert line in done.stderr.splitlines()[-1]
     assert not list(rows.glob("*.yaml"))
+
+
+@pytest.mark.trainer
+def test_a_file_that_ends_in_half_a_row_is_said_to(rows: Path) -> None:
+    whole = (rows / "rows.jsonl").read_text()
+    (rows / "half.jsonl").write_text(whole[:-9])
+    done = hone("init", "half.jsonl", "-m", "a/b", "-o", "-", cwd=rows)
+    assert (done.returncode, "59 rows, 1 rejected (hone check says why), PromptC" in done.stderr) == (0, True), (
+        done.stderr
+    )
 
 
 @pytest.mark.trainer
