@@ -29,7 +29,7 @@ from hone_api.dataset.synthesis import SyntheticRows
 from hone_api.kinds.modelversion import MAX_MEASURED, AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.kinds.resolved import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.words.phases import PhaseSeconds
-from hone_api.words.progress_numbers import ReportedNumbers, description
+from hone_api.words.progress_numbers import MOST_METRICS, ReportedNumbers, description
 from hone_api.words.states import Reason
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -83,7 +83,7 @@ class HoneStatus(ReportedNumbers[Short]):
     start_step: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Step that these pods went on from, once known."
     )
-    metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
+    metrics: Annotated[dict[MetricName, Short], Field(max_length=MOST_METRICS)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )
     phases: PhaseSeconds = Field(default_factory=dict, description="Where the time of the attempt went so far.")

@@ -21,7 +21,7 @@ from hone_api.base.meta import (
 from hone_api.blocks.tracking import TrackedRun
 from hone_api.kinds.resolved import EncodingKey, Resolved
 from hone_api.words.phases import OF_STAGE, AttemptPhases
-from hone_api.words.progress_numbers import ProgressNumbers
+from hone_api.words.progress_numbers import MOST_METRICS, ProgressNumbers
 from hone_api.words.states import AttemptOutcome, JobPhase
 
 EarlierSeconds = Annotated[dict[str, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=32)]
@@ -33,7 +33,7 @@ class JobProgress(ProgressNumbers[ShortText]):
     percent: int = Field(
         default=0, ge=0, le=100, description="Steps done, percent; before the first attempt, rows encoded."
     )
-    metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
+    metrics: Annotated[dict[str, ShortText], Field(max_length=MOST_METRICS)] | None = Field(
         default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
     )
     eta: ShortText | None = Field(

@@ -75,6 +75,8 @@ def _field(number: ProgressNumber, **settings: Any) -> Any:
     return field
 
 
+MOST_METRICS = 20
+"""Further metrics of a method in a report and in `status.progress`."""
 NATS = "nats per token"
 DIGITS_OF_LOSS = 4
 """Significant digits of a loss in the columns of ModelVersions. A run's progress has six: its curves need them."""

@@ -11,7 +11,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods.rl.rewarding import CLIPPED, CONSTANT
 from hone_trainer.training.loop import Run
 
-_MOST_PARTS = 4
+MOST_PARTS = 4
 """Rewards whose own means are reported."""
 
 
@@ -30,7 +30,7 @@ class Means(TrainerCallback):
         **_: Any,
     ) -> None:
         parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
-        self._run.reporters.note(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
+        self._run.reporters.note(metrics=dict(sorted(parts.items())[:MOST_PARTS]))
 
 
 class Differences(TrainerCallback):
