@@ -215,6 +215,13 @@ NAMES: tuple[LibraryName, ...] = (
         f"{_METHODS}/grpo.py",
         "Samples without a reward are excluded from the loss.",
     ),
+    LibraryName(
+        _GRPO,
+        "_save_checkpoint",
+        "overrides",
+        f"{_METHODS}/grpo.py",
+        "Samples that are under way are waited for before a checkpoint begins, which is not the checkpoint's cost.",
+    ),
     LibraryName(_GRPO, "_compute_loss", "overrides", f"{_METHODS}/grpo.py", _UNREAD),
     LibraryName(_GRPO, "_metrics", "reads", f"{_METHODS}/grpo.py", _UNREAD),
     LibraryName(_RLOO, "_compute_loss", "overrides", f"{_METHODS}/grpo.py", _UNREAD),

@@ -29,6 +29,11 @@ class Generation(ApiModel):
             for field in ("endpoint", "gpuMemoryUtilization")
         ),
         Rule(
+            "!has(self.overlap) || !self.overlap || has(self.endpoint)",
+            "generation.overlap needs GPUs that are not training's: set endpoint, or remove overlap",
+            field_path=".overlap",
+        ),
+        Rule(
             "!has(self.endpoint) || !has(self.gpuMemoryUtilization)",
             "generation.gpuMemoryUtilization is for vLLM on the GPUs of this job: remove it, or endpoint",
             field_path=".gpuMemoryUtilization",
@@ -55,6 +60,13 @@ class Generation(ApiModel):
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY of endpoint; default: none.")
     gpu_memory_utilization: Decimal | None = Field(
         default=None, description="Fraction of each GPU's memory for vLLM if it shares the GPUs; default '0.3'."
+    )
+
+    overlap: bool = Field(
+        default=False,
+        description="Whether the server generates the samples of the next step while the job trains on those of the "
+        "present one. They are then one step older than the model that learns from them, or grpo.iterations steps, "
+        "and their loss is weighted for it. Default false.",
     )
 
     @property
@@ -99,6 +111,13 @@ class GrpoMethod(ApiModel):
             f"self.loss == 'GSPO' && double(string(self.epsilonHigh)) >= {CLIP_RANGES['GSPO'][0]})",
             "epsilonHigh must be at least epsilon, e.g. '0.28'",
             field_path=".epsilonHigh",
+        ),
+        Rule(
+            "self.advantage != 'LeaveOneOut' || !has(self.generation) || !has(self.generation.overlap) || "
+            "!self.generation.overlap",
+            "advantage LeaveOneOut weights no samples of an older model: remove generation.overlap, or use advantage "
+            "Group",
+            field_path=".generation",
         ),
         between("epsilon", "above 0 and below 1", "> 0.0", "< 1.0", "0.2"),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),

@@ -133,6 +133,7 @@ JOB_CASES: dict[str, Case] = {
             "epsilonHigh": (ABSENT, "0", "0.0003", "0.00029", "0.2", "0.19", "0.28", "4"),
             "temperature": DECIMALS,
             "topP": DECIMALS,
+            "generation": (ABSENT, {"engine": "VLLM", "endpoint": ENDPOINT, "overlap": True}),
         },
     ),
     "generation": (
@@ -143,6 +144,7 @@ JOB_CASES: dict[str, Case] = {
             "endpoint": (ABSENT, ENDPOINT, *URLS),
             "secretName": (ABSENT, "key"),
             "gpuMemoryUtilization": (ABSENT, *DECIMALS),
+            "overlap": (ABSENT, True, False),
         },
     ),
     "distillation": (

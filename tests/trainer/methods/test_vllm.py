@@ -19,7 +19,7 @@ from hone_trainer.commands import ask
 from hone_trainer.commands.exported import Exported
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods.rl import served
+from hone_trainer.methods.rl import rewarding, served
 
 pytestmark = pytest.mark.trainer
 RANK, LONGEST = 16, 128
@@ -270,3 +270,86 @@ def test_what_a_server_does_not_take_is_refused(served_plan: Any, runs: Any, typ
     with pytest.raises(TrainerError, match=f"not {what}: use adapter type LoRA, or remove endpoint") as raised:
         runs.finish(served_plan("wrong", "http://vllm:8000", adapter={"type": type_}))
     assert raised.value.code == "ConflictingFields"
+
+
+# -- samples of the next step while one is trained --------------------------------------------------------------
+
+
+def test_overlapped_samples_of_a_model_that_stays_are_those_without_overlap(
+    server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a learning rate that moves no weight, and one seed for all samples of a prompt."""
+    monkeypatch.setitem(served.NEUTRAL, "seed", 7)
+    curves = []
+    for overlap in (False, True):
+        generation = {"engine": "VLLM", "endpoint": server, "overlap": overlap}
+        plan = served_plan(f"stays-{overlap}", server, {"generation": generation}, training={"learningRate": "1e-30"})
+        runs.finish(plan)
+        curves.append(curve_of(plan))
+    plain, overlapped = curves
+    for name in ("loss", "grad_norm", "reward", "completions/mean_length", "sampling/importance_sampling_ratio/mean"):
+        assert [point[name] for point in overlapped] == pytest.approx([point[name] for point in plain], abs=1e-5), name
+    assert any(point["grad_norm"] for point in plain)
+    assert [point["staleness"] for point in plain] == [0] * 6
+    assert [point["staleness"] for point in overlapped] == [0, *[1] * 5]
+
+
+def test_samples_of_an_older_model_are_weighted_for_it(
+    server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, loss and gradient of each step against plain passes of the model that sampled and of the one that
+    learns."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    weights: list[dict[str, torch.Tensor]] = []
+    batches: list[dict[str, torch.Tensor]] = []
+    generate, leave_out = served.ServedGeneration.generate, rewarding.leave_out
+
+    def noting_weights(self: served.ServedGeneration, *args: Any, **named: Any) -> Any:
+        state = self._network.state_dict().items()
+        weights.append({name: value.clone() for name, value in state if "lora_" in name})
+        return generate(self, *args, **named)
+
+    def noting_batch(*args: Any) -> dict[str, Any]:
+        batches.append(leave_out(*args))
+        return batches[-1]
+
+    monkeypatch.setattr(served.ServedGeneration, "generate", noting_weights)
+    monkeypatch.setattr(rewarding, "leave_out", noting_batch)
+    block = {"generation": {"engine": "VLLM", "endpoint": server, "overlap": True}, "beta": "0"}
+    plan = served_plan("weighted", server, block, training={"scheduler": "Constant", "warmupRatio": "0"})
+    runs.finish(plan)
+
+    base = AutoModelForCausalLM.from_pretrained(plan.model_path, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(Path(plan.output_path) / "adapter"), is_trainable=True)
+
+    def log_probs(state: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+        model.load_state_dict(state, strict=False)
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        answer = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
+        logits = model(torch.cat([prompt, answer])[None]).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
+
+    curve = curve_of(plan)
+    assert len(curve) == len(weights) == len(batches) == 6
+    farthest = 0.0
+    for step, (batch, point) in enumerate(zip(batches, curve, strict=True)):
+        model.zero_grad()
+        total = 0.0
+        tokens = batch["completion_mask"].sum()
+        for row, advantage in enumerate(batch["advantages"]):
+            with torch.no_grad():
+                sampled = log_probs(weights[max(step - 1, 0)], batch, row)
+            learned = log_probs(weights[step], batch, row)
+            weight = (learned.detach() - sampled).exp()
+            ours = batch["importance_sampling_ratio"][row][: len(weight)]
+            assert ours.tolist() == pytest.approx(weight.clamp(max=3).tolist(), abs=2e-3)
+            farthest = max(farthest, float((weight - 1).abs().max()))
+            loss = -(weight.clamp(max=3) * advantage * (learned - learned.detach()).exp()).sum() / tokens
+            loss.backward()
+            total += loss.item()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm().item()
+        assert (point["loss"], point["grad_norm"]) == pytest.approx((total, gradient), rel=1e-2, abs=1e-4)
+    assert farthest > 0.2, "the model that learns is far from the one that sampled"

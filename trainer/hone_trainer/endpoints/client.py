@@ -277,19 +277,29 @@ def in_parallel(
     threads: int,
     check: Callable[[], None] = lambda: None,
 ) -> list[_Told]:
-    """The answers in the order of the questions. The first error stops everything that has not started.
+    """The answers in the order of the questions; see `collect`."""
+    return collect(begin(ask, asked, threads), check)
 
-    Questions in progress then are abandoned, also at the end of the process: a server may never answer.
 
-    Args:
-        check: called each second while waiting; an exception from it counts as such an error.
-    """
+def begin(ask: Callable[[_Asked], _Told], asked: Sequence[_Asked], threads: int) -> list[Future[_Told]]:
+    """Begin to ask, in threads; `collect` has the answers."""
     answers: list[Future[_Told]] = [Future() for _ in asked]
     todo: SimpleQueue[tuple[Future[_Told], _Asked]] = SimpleQueue()
     for pair in zip(answers, asked, strict=True):
         todo.put(pair)
     for _ in range(min(threads, len(asked))):
         threading.Thread(target=_answer_all, args=(ask, todo), name="endpoint", daemon=True).start()
+    return answers
+
+
+def collect(answers: Sequence[Future[_Told]], check: Callable[[], None] = lambda: None) -> list[_Told]:
+    """What was asked by `begin`, in its order. The first error stops everything that has not started.
+
+    Questions in progress then are abandoned, also at the end of the process: a server may never answer.
+
+    Args:
+        check: called each second while waiting; an exception from it counts as such an error.
+    """
     try:
         while (state := wait(answers, 1, FIRST_EXCEPTION)).not_done:
             for answer in state.done:

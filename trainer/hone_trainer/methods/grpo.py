@@ -114,6 +114,9 @@ def _trainer_class(leaves_one_out: bool) -> Any:
         rewards: rewarding.Rewards
         at_end: ExitStack
         """Closed when training ends, also by an error."""
+        sampler: served.ServedGeneration | None = None
+        """A server that generates the samples."""
+        order: PromptOrder
 
         def train(self, *positional: Any, **named: Any) -> Any:
             with self.at_end:
@@ -124,6 +127,8 @@ def _trainer_class(leaves_one_out: bool) -> Any:
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            for name, value in self.sampler.measured.items() if self.sampler else ():
+                self._metrics["train"][name].append(value)
             if leaves_one_out:
                 return batch
             return rewarding.leave_out(batch, self.rewards.kept, lambda count: self.accelerator.gather(count).sum())
@@ -137,18 +142,37 @@ def _trainer_class(leaves_one_out: bool) -> Any:
             super().log(logs, start_time)
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
-            return PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
+            self.order = PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
+            return self.order
+
+        def upcoming(self) -> list[list[int]]:
+            """This rank's prompts of the samples after the newest ones; none at the end of the run."""
+            batch = self.state.global_step // self.num_iterations + 1
+            if batch * self.num_iterations >= self.state.max_steps:
+                return []
+            rows = self.order.batch(batch)
+            each = len(rows) // ranks.world_size()
+            return [self.train_dataset[row]["prompt"] for row in rows[ranks.rank() * each :][:each]]
+
+        def _save_checkpoint(self, *positional: Any, **named: Any) -> None:
+            if self.sampler:
+                self.sampler.settle()  # the run would wait for them next
+            super()._save_checkpoint(*positional, **named)
 
         def _save_rng_state(self, output_dir: str) -> None:
             super()._save_rng_state(output_dir)
             if self.num_iterations > 1:
                 samples.save(_file(output_dir), self._buffered_inputs)
+            if self.sampler:
+                self.sampler.save(_ahead(output_dir))
 
         def _load_rng_state(self, checkpoint: str | None) -> None:
             super()._load_rng_state(checkpoint)
             if checkpoint is not None and self.num_iterations > 1:
                 self._buffered_inputs = samples.load(_file(checkpoint), self.args.device)
                 self._step = self.state.global_step * self.args.gradient_accumulation_steps
+            if checkpoint is not None and self.sampler:
+                self.sampler.load(_ahead(checkpoint))
 
     return Grpo
 
@@ -180,6 +204,10 @@ def _file(folder: str) -> Path:
     return Path(folder) / f"samples-{ranks.rank()}.safetensors"
 
 
+def _ahead(folder: str) -> Path:
+    return Path(folder) / f"ahead-{ranks.rank()}.json"
+
+
 METHOD = TrainingMethod(
     encoder=encoder,
     dataset=build_dataset,
@@ -203,5 +231,7 @@ METHOD = TrainingMethod(
         rewarding.MASKED: "masked_samples",
         rewarding.FAILED: "failed_samples",
         **generation.LOGGED,
+        served.STALENESS: served.STALENESS,
+        served.WAITING: served.WAITING,
     },
 )

@@ -3,15 +3,24 @@
 After each optimiser step it gets the adapter by its API for adapters at run time (docs.vllm.ai, "LoRA Adapters"), as
 files in the store that both mount; prompts go to it as token ids. So the trainer needs no vLLM, and the two no
 connection between their GPUs.
+
+With `generation.overlap`, the prompts of the next step go out as soon as the samples of this one are there, so that the
+server generates while the job trains. The samples that come back are of the weights before that step: one step, with
+`iterations` one round of steps, older than those that learn from them. TRL weights each token by the ratio of the new
+weights' probability to the one that the server reports (see `generation.WEIGHED`): the behaviour policy's weight of
+decoupled PPO (Hilton et al. 2021, arXiv 2110.00641; Fu et al. 2025, arXiv 2505.24298).
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +30,8 @@ from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.addresses import network_of
-from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
-from hone_trainer.errors import ConfigError, SourceError
+from hone_trainer.endpoints.client import Access, Endpoint, begin, collect, in_parallel
+from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.methods.rl.rewarding import Rewards
 from hone_trainer.models.network import Adapted, Generating
 from hone_trainer.signals import Stop
@@ -56,6 +65,21 @@ NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalt
 
 Sample = tuple[list[int], list[float | None]]
 """Token ids including the end-of-turn token, and the log-probability of each, in nats; None: unknown."""
+STALENESS, WAITING = "staleness", "sample_wait"
+"""Of the newest samples: optimiser steps from the weights that sampled to those that begin to learn from them; the
+share of the time since the samples before that training waited for them, including for the server to load the
+adapter."""
+
+
+@dataclass
+class AskedSamples:
+    """Samples that the server was asked for."""
+
+    prompts: list[list[int]]
+    step: int
+    """Optimiser steps of the weights that sample."""
+    answers: list[Future[list[Sample] | SourceError]]
+    """Of each group of equal prompts."""
 
 
 class ServedGeneration:
@@ -68,6 +92,8 @@ class ServedGeneration:
         sampling: of each request.
         check: called each second of waiting; ends it by an exception.
         log: called with the reason if a prompt has no samples.
+        step: optimiser steps so far.
+        upcoming: the prompts that are next, which go out while the job trains; None: it waits for all its samples.
     """
 
     def __init__(
@@ -79,9 +105,20 @@ class ServedGeneration:
         sampling: Mapping[str, Any],
         check: Callable[[], None],
         log: Callable[[str], None],
+        step: Callable[[], int] = lambda: 0,
+        upcoming: Callable[[], list[list[int]]] | None = None,
     ) -> None:
         self._endpoint, self._network, self._folder, self._sampling = endpoint, network, folder, dict(sampling)
-        self._check, self._log = check, log
+        self._check, self._log, self._step, self._upcoming = check, log, step, upcoming
+        self._ahead: AskedSamples | None = None
+        self._settled: list[list[Sample]] | None = None
+        """Those of `_ahead`, if each of its prompts has some."""
+        self._since: float | None = None
+        """When the newest samples were there."""
+        self._waited = 0.0
+        """Seconds of waiting since."""
+        self.measured: dict[str, float] = {}
+        """Of the newest samples, by the names above."""
         self.failed: list[bool] = []
         """Of the samples that were generated last, which stand for those of a prompt that the server failed on."""
         # A new name each time: vLLM would read an adapter that is loaded in place again at each forward pass, and the
@@ -90,14 +127,19 @@ class ServedGeneration:
         self._name = ""
 
     def sync_weights(self) -> None:
-        """Let the server have the adapter as it is now; a collective.
+        """Let the server have the adapter as it is now, once it has sampled with the one before; a collective.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
             StoreError: DiskFull or StorageError.
             TrainerError: Interrupted.
         """
-        self._name = ranks.text_of_first(self._load() if ranks.is_first() else "")
+        with self._waiting():
+            if self._ahead:
+                collect(self._ahead.answers, self._check)
+            if self._upcoming:
+                ranks.barrier()
+            self._name = ranks.text_of_first(self._load() if ranks.is_first() else "")
 
     def generate(
         self,
@@ -115,18 +157,21 @@ class ServedGeneration:
             SourceError: EndpointUnreachable or EndpointRefused, when the server failed on every prompt of all ranks.
             TrainerError: Interrupted.
         """
-        groups = [(list(ids), len(list(same))) for ids, same in groupby(prompts)]
-        until = time.monotonic() + SECONDS
-        with profiler or nullcontext():
-            answers = in_parallel(lambda group: self._try(*group, until), groups, PARALLEL, self._check)
-        errors = [answer for answer in answers if isinstance(answer, SourceError)]
-        if not ranks.any_rank(len(errors) < len(groups)):
-            raise errors[0]
+        asked = self._ahead if self._ahead and self._ahead.prompts == prompts else self._ask_for(prompts)
+        self._ahead = None
+        with self._waiting(), profiler or nullcontext():
+            answers = collect(asked.answers, self._check)
+            errors = [answer for answer in answers if isinstance(answer, SourceError)]
+            if not ranks.any_rank(len(errors) < len(answers)):
+                raise errors[0]
+        self._measure(asked)
+        if self._upcoming and (prompts_ahead := self._upcoming()):
+            self._ahead = self._ask_for(prompts_ahead)
         for words in dict.fromkeys(error.message for error in errors):
             self._log(f"samples of a prompt are left out: {words}")
         samples: list[Sample] = []
         self.failed = []
-        for (prompt, number), answer in zip(groups, answers, strict=True):
+        for (prompt, number), answer in zip(_groups(prompts), answers, strict=True):
             samples += [(prompt[-1:], [None])] * number if isinstance(answer, SourceError) else answer
             self.failed += [isinstance(answer, SourceError)] * number
         completions = [ids for ids, _ in samples]
@@ -137,11 +182,38 @@ class ServedGeneration:
             [[[i] for i in c] for c in completions],
         )
 
+    def settle(self) -> None:
+        """Wait for the samples that are under way, so that `save` has them. Errors are left to `generate`."""
+        self._settled = None
+        if self._ahead is None:
+            return
+        with self._waiting(), suppress(TrainerError):  # of the waiting, after a signal
+            answers = collect(self._ahead.answers, self._check)
+            samples = [answer for answer in answers if not isinstance(answer, SourceError)]
+            self._settled = samples if len(samples) == len(answers) else None
+
+    def save(self, path: Path) -> None:
+        """Write what `settle` waited for, if no rank lacks any of it; a collective."""
+        if not ranks.any_rank(self._settled is None) and self._ahead:
+            ahead = {"step": self._ahead.step, "prompts": self._ahead.prompts, "samples": self._settled}
+            path.write_text(json.dumps(ahead))
+
+    def load(self, path: Path) -> None:
+        """Go on with what `save` wrote, if it wrote anything: with the samples that the run would have had."""
+        if self._upcoming and path.exists():
+            saved = json.loads(path.read_text())
+            answers: list[Future[list[Sample] | SourceError]] = [Future() for _ in saved["samples"]]
+            for answer, samples in zip(answers, saved["samples"], strict=True):
+                answer.set_result(samples)
+            self._ahead = AskedSamples(saved["prompts"], saved["step"], answers)
+
     def close(self) -> None:
-        """Leave nothing at the server; the first rank alone has something to do."""
+        """Leave nothing at the server."""
+        for answer in self._ahead.answers if self._ahead else ():
+            answer.cancel()
         if ranks.is_first():
+            shutil.rmtree(self._folder, ignore_errors=True)  # first: a thread that still asks cannot load it again
             self._forget(self._name)
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _load(self) -> str:
         name, previous = next(self._names), self._name
@@ -174,22 +246,41 @@ class ServedGeneration:
                 self._endpoint.ask("POST", "/unload_lora_adapter", {"lora_name": name}, 1, until)
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
-    def _try(self, prompt: list[int], number: int, until: float) -> list[Sample] | SourceError:
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self._waited += time.monotonic() - begun
+
+    def _measure(self, asked: AskedSamples) -> None:
+        now = time.monotonic()
+        self.measured = {STALENESS: self._step() - asked.step}
+        if self._since is not None:
+            self.measured[WAITING] = self._waited / (now - self._since)
+        self._since, self._waited = now, 0.0
+
+    def _ask_for(self, prompts: Sequence[Sequence[int]]) -> AskedSamples:
+        """Begin to ask for a sample for each prompt."""
+        name, until = self._name, time.monotonic() + SECONDS
+        answers = begin(lambda group: self._try(name, *group, until), _groups(prompts), PARALLEL)
+        return AskedSamples([list(prompt) for prompt in prompts], self._step(), answers)
+
+    def _try(self, name: str, prompt: list[int], number: int, until: float) -> list[Sample] | SourceError:
         """The samples of one prompt, or why there are none."""
         try:
-            return self._ask(prompt, number, until)
+            return self._ask(name, prompt, number, until)
         except SourceError as error:
             return error
 
-    def _ask(self, prompt: list[int], number: int, until: float) -> list[Sample]:
+    def _ask(self, name: str, prompt: list[int], number: int, until: float) -> list[Sample]:
         """The samples of one prompt; a server that was restarted meanwhile gets the adapter again."""
-        body = {**self._sampling, "model": self._name, "prompt": prompt, "n": number}
+        body = {**self._sampling, "model": name, "prompt": prompt, "n": number}
         try:
             answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
         except SourceError as error:
-            if self._name not in error.message:  # which it names when it does not know it
+            if name not in error.message:  # which it names when it does not know it
                 raise
-            self._load_adapter(self._name, RESTART, until)
+            self._load_adapter(name, RESTART, until)
             answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
         return _samples(answer, number, self._endpoint.host)
 
@@ -216,12 +307,17 @@ class ServedTrainer(Protocol):
     """What `attach` reads and sets of TRL's GRPOTrainer and RLOOTrainer."""
 
     model: Adapted
+    state: Any
     rewards: Rewards
+    sampler: ServedGeneration | None
     at_end: ExitStack
     use_vllm: bool
     vllm_mode: str
     vllm_generation: Any
     _last_loaded_step: int
+
+    def upcoming(self) -> list[list[int]]:
+        """This rank's prompts of the samples after the newest ones; none at the end of the run."""
 
 
 def attach(trainer: ServedTrainer, run: Run) -> None:
@@ -253,8 +349,17 @@ def attach(trainer: ServedTrainer, run: Run) -> None:
         "return_token_ids": True,
     }
     served = ServedGeneration(
-        endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.log
+        endpoint,
+        trainer.model,
+        folder,
+        plan.run,
+        sampling,
+        Patience(run.stop),
+        run.reporters.log,
+        step=lambda: trainer.state.global_step,
+        upcoming=trainer.upcoming if plan.grpo.generation.overlap else None,
     )
+    trainer.sampler = served
     trainer.rewards.unanswered = lambda: served.failed
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
     trainer.at_end.callback(served.close)
@@ -302,6 +407,11 @@ def _connect(run: Run) -> Endpoint:
             f"{longest}: start it with --max-model-len {longest} or more",
         )
     return endpoint
+
+
+def _groups(prompts: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+    """Equal prompts that follow each other as one, with their number."""
+    return [(list(prompt), len(list(same))) for prompt, same in groupby(prompts)]
 
 
 def _samples(answer: Mapping[str, Any], number: int, host: str) -> list[Sample]:

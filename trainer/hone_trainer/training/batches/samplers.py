@@ -155,12 +155,23 @@ class PromptOrder:
         self._inner, self._seed, self._epoch = inner, seed, 0
 
     def __iter__(self) -> Iterator[int]:
-        inner = self._inner
-        prompts = _permutation(inner.num_samples, inner.generator.manual_seed(self._seed + self._epoch))
+        inner, prompts = self._inner, self._prompts(self._epoch)
         while len(batch := list(islice(prompts, inner.batch_size))) == inner.batch_size:
             for _ in range(inner.repeat_count):
                 for prompt in batch:
                     yield from repeat(prompt, inner.mini_repeat_count)
+
+    def _prompts(self, epoch: int) -> Iterator[int]:
+        import torch
+
+        return _permutation(self._inner.num_samples, torch.Generator().manual_seed(self._seed + epoch))
+
+    def batch(self, number: int) -> list[int]:
+        """The prompts of a batch, counted over all epochs, each as often as it has samples."""
+        inner = self._inner
+        epoch, place = divmod(number, inner.num_samples // inner.batch_size)
+        prompts = islice(self._prompts(epoch), place * inner.batch_size, (place + 1) * inner.batch_size)
+        return [prompt for prompt in prompts for _ in range(inner.mini_repeat_count)]
 
     def __len__(self) -> int:
         return len(self._inner)
