@@ -151,6 +151,7 @@ REFUSED = {
     "no registry": (["image.repository=hone/operator"], r'"hone/operator" names no registry'),
     "null": (["tenants.runtimeClasses=null"], r"at '/tenants': missing property 'runtimeClasses'"),
     "tag": (["trainer.image.tag=a b"], r"at '/trainer/image/tag': 'a b' does not match"),
+    "field of Kubernetes": (["affinity.x=y"], r"at '/affinity': additional properties 'x' not allowed"),
     "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
     "no namespace": (["watchNamespaces={other,gone}", "crds.enabled=false"], r"watchNamespaces: .* no namespace gone"),
     "nor there": (["namespaces={gone}"], r"namespaces: the cluster has no namespace gone"),

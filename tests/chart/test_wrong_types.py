@@ -15,7 +15,7 @@ DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
 SOUND = (7, True, ["x"], {"x": "y"})
 WRONG = ("x y", "x\ny", [7], [None], [["x"]], {"x": 7}, {"x": None}, {"x y": "y"}, {"": "y"})
-TYPES = {**dict.fromkeys(("affinity", "global", "admission.extraFields.job"), dict), "helmTest.submittedBy": str}
+TYPES = {**dict.fromkeys(("global", "admission.extraFields.job"), dict), "helmTest.submittedBy": str}
 TYPES |= dict.fromkeys(("admission.extraFields.pod", "admission.extraFields.container"), dict)
 """Values that may be anything of a type: of Kubernetes, of other charts, of a user."""
 ALSO = dict.fromkeys(("resources.requests.cpu", "resources.requests.memory", "resources.limits.memory"), 7)
@@ -53,11 +53,17 @@ def test_each_value_accepts_its_own_type_alone() -> None:
 def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> None:
     """The rights of the operator in a namespace `null` were given in the namespace of the release."""
     given = {"namespaces": [name], "helmTest": {"namespace": name}, "namespaceOverride": name, "nameOverride": name}
-    given |= {"priorityClassName": name, "serviceAccount": {"name": name}}
+    given |= {
+        "fullnameOverride": "" if name[0].isdigit() else name,
+        "priorityClassName": name,
+        "serviceAccount": {"name": name},
+    }
     for document in yaml.safe_load_all(template(json.dumps(given))):
         metadata = (document or {}).get("metadata", {})
         labels = metadata.get("labels", {})
         assert {type(text) for text in (metadata.get("namespace", name), *labels.values())} == {str}
+        names = [each for rule in (document or {}).get("rules") or () for each in rule.get("resourceNames", ())]
+        assert all(isinstance(each, str) for each in names), names
         if document and document["kind"] == "Deployment":
             pod = document["spec"]["template"]["spec"]
             assert (pod["priorityClassName"], pod["serviceAccountName"]) == (name, name)
@@ -71,6 +77,14 @@ def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> Non
             "commonLabels: the chart itself sets app.kubernetes.io/name",
         ),
         ({"podAnnotations": {"checksum/config": "x"}}, "podAnnotations: the chart itself sets checksum/config"),
+        (
+            {"trainer": {"pods": {"labels": {"hone.dev/x": "y"}}}},
+            "trainer.pods.labels: hone.dev/x is of Kubernetes",
+        ),
+        (
+            {"staging": {"pods": {"annotations": {"k8s.io/x": "y"}}}},
+            "staging.pods.annotations: k8s.io/x is of",
+        ),
         ({"fullnameOverride": "1st"}, "1st: the name of a Service begins with a letter"),
     ],
 )

@@ -3,3 +3,7 @@
 {{- define "hone.settings" -}}
 {{ toYaml (pick .Values "watchNamespaces" "trainer" "staging" "datasets" "encoding" "huggingFace" "caBundle" "store" "progress" "limits" "clusterDomain" "resyncSeconds" "concurrency" "log" "tenants" "signing" "kueue" "leaderElection" "podLimits" "podSecurity" "privacy") }}
 {{- end }}
+{{- /* Keys of labels and annotations that belong to Kubernetes, Kueue and Hone. */ -}}
+{{- define "hone.isReservedKey" -}}
+{{- if and (regexMatch `^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|job-name|controller-uid)$` .) (not (hasPrefix "cluster-autoscaler.kubernetes.io/" .)) }}true{{ end }}
+{{- end }}

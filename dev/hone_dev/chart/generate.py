@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from hone_api.base.meta import NUMBER
 from hone_api.base.rule import VALIDATIONS
+from hone_api.blocks.pod_settings import FREE_KEYS, RESERVED_KEYS
 from hone_dev.chart.values import ChartValues
 from hone_dev.tools import paths
 from hone_operator.settings.values import Values
@@ -38,6 +39,9 @@ def _settings() -> str:
         f"{{{{- /* {NOTICE} */ -}}}}\n"
         "{{- /* The values that the operator reads as they are. */ -}}\n"
         f'{{{{- define "hone.settings" -}}}}\n{{{{ toYaml (pick .Values {names}) }}}}\n{{{{- end }}}}\n'
+        "{{- /* Keys of labels and annotations that belong to Kubernetes, Kueue and Hone. */ -}}\n"
+        f'{{{{- define "hone.isReservedKey" -}}}}\n{{{{- if and (regexMatch `{RESERVED_KEYS}` .) '
+        f'(not (hasPrefix "{FREE_KEYS}" .)) }}}}true{{{{ end }}}}\n{{{{- end }}}}\n'
     )
 
 

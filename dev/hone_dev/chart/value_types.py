@@ -36,6 +36,53 @@ class Resources(TypedDict, total=False):
     claims: list[Map]
 
 
+@with_config(ConfigDict(extra="forbid"))
+class Affinity(TypedDict, total=False):
+    nodeAffinity: Map
+    podAffinity: Map
+    podAntiAffinity: Map
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Spread(TypedDict, total=False):
+    """A topology spread constraint."""
+
+    maxSkew: int
+    minDomains: int
+    topologyKey: str
+    whenUnsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
+    labelSelector: Map
+    matchLabelKeys: list[str]
+    nodeAffinityPolicy: Literal["Honor", "Ignore"]
+    nodeTaintsPolicy: Literal["Honor", "Ignore"]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Peer(TypedDict, total=False):
+    """Who reaches, or is reached, in a NetworkPolicy."""
+
+    podSelector: Map
+    namespaceSelector: Map
+    ipBlock: Map
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Egress(TypedDict, total=False):
+    ports: list[Map]
+    to: list[Peer]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class VolumeMount(TypedDict, total=False):
+    name: str
+    mountPath: str
+    mountPropagation: str
+    readOnly: bool
+    recursiveReadOnly: str
+    subPath: str
+    subPathExpr: str
+
+
 RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
 
 

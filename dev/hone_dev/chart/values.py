@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from hone_api.base.meta import BaseModelUri, Name
+from hone_api.blocks.placement import Toleration
 from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.value_types import (
+    Affinity,
     Env,
     ImageDigest,
     ImageTag,
@@ -21,6 +23,8 @@ from hone_dev.chart.value_types import (
     Repository,
     Resources,
     Secrets,
+    Spread,
+    VolumeMount,
 )
 from hone_operator.settings.pods import TrainerPods
 from hone_operator.settings.section import Annotations, ClassName, Labels, Section, Text
@@ -217,9 +221,9 @@ class ChartValues(Values):
     pod_labels: Labels = Field(default_factory=dict, description="Labels of the operator's pod.")
     pod_annotations: Annotations = Field(default_factory=dict, description="Annotations of the operator's pod.")
     node_selector: Labels = Field(default_factory=dict, description="Nodes for the operator's pod.")
-    tolerations: list[Map] = Field(default_factory=list, description="Taints that the operator's pod tolerates.")
-    affinity: Map = Field(default_factory=dict, description="Affinity of the operator's pod.")
-    topology_spread_constraints: list[Map] = Field(
+    tolerations: list[Toleration] = Field(default_factory=list, description="Taints that the operator's pod tolerates.")
+    affinity: Affinity = Field(default_factory=Affinity, description="Affinity of the operator's pod.")
+    topology_spread_constraints: list[Spread] = Field(
         default_factory=list, description="Topology spread of the operator's pod."
     )
     priority_class_name: ClassName = Field("", description="Priority class of the operator's pod.")
@@ -229,7 +233,7 @@ class ChartValues(Values):
         "with {name, value} or {name, valueFrom}, is also taken.",
     )
     extra_volumes: list[Map] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
-    extra_volume_mounts: list[Map] = Field(default_factory=list, description="Mounts of these volumes.")
+    extra_volume_mounts: list[VolumeMount] = Field(default_factory=list, description="Mounts of these volumes.")
     extra_objects: list[Map] = Field(default_factory=list, description="Additional objects, rendered with `tpl`.")
     metrics: Metrics = Field(default_factory=Metrics)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
