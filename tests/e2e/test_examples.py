@@ -121,8 +121,8 @@ def check_lineage(kubectl: Any, job: dict[str, Any], spec: dict[str, Any]) -> No
 
 @pytest.mark.early
 def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> None:
-    """The example as it is: it saves every second step."""
-    name = applied(kubectl, "02-two-nodes")
+    """The example with few held-out rows: it saves every second step."""
+    name = applied(kubectl, "02-two-nodes", evaluation={"maxRows": 2})
     until(kubectl, name, lambda job: (job.get("status", {}).get("progress") or {}).get("step", 0) >= 3)
     pods = kubectl.get("pods", f"--selector=batch.kubernetes.io/job-name={name}-1")["items"]
     assert len(pods) == 2

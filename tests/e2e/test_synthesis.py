@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,13 @@ import pytest
 import requests
 import yaml
 from support.cluster import serving
+from support.cluster.live import HANG, condition, wait
 
 from hone_dev.demo import runs
 from hone_dev.models import models, modelserver
 from hone_dev.tools import paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
-
-HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
-
-
-def wait(reached: Callable[[], Any], told: Callable[[], object]) -> Any:
-    deadline = time.monotonic() + HANG
-    while not (found := reached()):
-        assert time.monotonic() < deadline, told()
-        time.sleep(1)
-    return found
-
-
-def condition(resource: dict[str, Any], type_: str) -> dict[str, Any]:
-    return next((c for c in resource.get("status", {}).get("conditions", ()) if c["type"] == type_), {})
 
 
 def model_server(image: str, hub: str) -> list[dict[str, Any]]:
@@ -77,7 +62,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     name = dataset["metadata"]["name"]
 
     def seen(type_: str = "Ready", *, kind: str = "dset", of: str = name) -> dict[str, Any]:
-        return condition(kubectl.get(kind, of), type_)
+        return condition(kubectl, kind, of, type_)
 
     def state() -> dict[str, Any]:
         return kubectl.get("dset", name)["status"]
