@@ -43,6 +43,8 @@ def programs() -> None:
     """Compile the programs of Kubernetes, the cluster's DNS and the servers of the tests, if absent."""
     binaries.kubernetes()
     binaries.coredns()
+    binaries.kueue()
+    binaries.versitygw()
     for name in binaries.GO_INSTALL:
         binaries.program(name)
 

@@ -12,6 +12,8 @@ from hone_dev.tools.shell import locked, run
 
 MODULE = paths.SOURCE / "dev" / "cluster"
 COREDNS = paths.SOURCE / "dev" / "coredns"
+KUEUE = paths.SOURCE / "dev" / "kueue"
+VERSITYGW = paths.SOURCE / "dev" / "versitygw"
 ARGO_CD = paths.SOURCE / "dev" / "argocd"
 FLUX = paths.SOURCE / "dev" / "flux"
 TRIVY = paths.SOURCE / "dev" / "trivy"
@@ -36,8 +38,6 @@ ARGO_CD_PROGRAMS = (
 )
 # Programs that build from the proxy as they are. Add one line to add one (kwok).
 GO_INSTALL = {
-    "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
-    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
 }
 # For `make audit` and `make release`, and compiled by them alone.
@@ -66,6 +66,17 @@ def coredns() -> Path:
     """The path of CoreDNS, built if absent; after Kubernetes, whose compiled packages are most of it."""
     kubernetes()
     return _compiled(COREDNS, "coredns", "CoreDNS (seconds, once)")
+
+
+def kueue() -> Path:
+    """The path of Kueue's manager, built if absent; after Kubernetes, as CoreDNS."""
+    kubernetes()
+    return _compiled(KUEUE, "kueue", "Kueue (half a minute, once)", "sigs.k8s.io/kueue/cmd/kueue")
+
+
+def versitygw() -> Path:
+    """The path of Versity's S3 gateway over a folder, built if absent."""
+    return _compiled(VERSITYGW, "versitygw", "the S3 server of the tests (a minute, once)")
 
 
 def argo_cd() -> Path:
@@ -124,7 +135,8 @@ def _build(folder: Path, binary: Path) -> None:
 
 def _go_build(module: Path, folder: Path, binary: Path, flags: str, package: str = ".", experiment: str = "") -> None:
     partial = binary.with_suffix(".partial")
-    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), package]
+    # Without -trimpath: by it, a package of a module that go.mod replaces is compiled again.
+    argv = ["go", "build", "-buildvcs=false", "-ldflags", flags, "-o", str(partial), package]
     run(
         *argv,
         cwd=module,
@@ -144,7 +156,7 @@ def program(name: str) -> Path:
         if not (folder / name).exists():
             with step(f"compiling {package}"):
                 run(
-                    *("go", "install", "-trimpath", "-ldflags", "-s -w", package),
+                    *("go", "install", "-ldflags", "-s -w", package),
                     env={"GOBIN": str(folder), "CGO_ENABLED": "0"},
                     log=folder / "build.log",
                     hint=GO_HINT if not shutil.which("go") else "",

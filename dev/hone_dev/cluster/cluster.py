@@ -119,7 +119,7 @@ def up(extra: Sequence[Part] = (), addons: Sequence[str] = ()) -> Path:
                 "stop it first, or use that cluster: make demo CLUSTER=current",
             )
         addons = sorted({*addons, *_added()})
-        side_by_side.run([*programs(), *(Part(name, partial(binaries.program, name)) for name in addons), *extra])
+        side_by_side.run([*programs(), *(Part(name, binaries.kueue) for name in addons), *extra])
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _start_everything(Supervisor(state), _plane(), pause.archive())
         _add(addons)

@@ -40,7 +40,7 @@ def component(plane: ControlPlane, port: int = 0, health_port: int = 0) -> Compo
     config = plane.folder / "kueue" / "config.yaml"
     config.write_text(yaml.safe_dump(_configuration(port, health_port, certificates)))
     argv = (
-        str(binaries.program(NAME)),
+        str(binaries.kueue()),
         f"--config={config}",
         f"--kubeconfig={plane.user(USER)}",
         "--feature-gates=VisibilityOnDemand=false",
@@ -124,8 +124,7 @@ def _is_kept(hook: dict[str, Any]) -> bool:
 @cache
 def _chart() -> str:
     """The manifests of the chart that the module contains."""
-    module = f"{MODULE}@{binaries.GO_INSTALL[NAME].rsplit('@', 1)[1]}"
-    folder = json.loads(run("go", "mod", "download", "-json", module, cwd=Path("/"), hint=binaries.GO_HINT))["Dir"]
+    folder = json.loads(run("go", "mod", "download", "-json", MODULE, cwd=binaries.KUEUE, hint=binaries.GO_HINT))["Dir"]
     return run(helm(), "template", NAME, Path(folder) / "charts" / "kueue", "--namespace", NAMESPACE)
 
 

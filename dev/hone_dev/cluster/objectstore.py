@@ -47,7 +47,7 @@ def serve(folder: Path, host: str = "127.0.0.1") -> Iterator[ObjectStore]:
     port = free_port(host)
     store = ObjectStore(f"http://{host}:{port}", root)
     # Attributes in files: not every file system that tests run on has extended ones.
-    argv = [str(binaries.program("versitygw")), "--port", f"{host}:{port}", "posix", "--sidecar", str(side), str(root)]
+    argv = [str(binaries.versitygw()), f"--address={host}:{port}", f"--root={root}", f"--attributes={side}"]
     keys = {"ROOT_ACCESS_KEY": store.access_key, "ROOT_SECRET_KEY": store.secret_key}
     with running("the S3 server", argv, store.endpoint, folder, keys):
         yield store
