@@ -1,9 +1,7 @@
-"""docs/guides/gitops.md by the real kustomize-controller of Flux; source-controller and pods are played by hand."""
+"""docs/guides/gitops.md by the real controllers of Flux, a Git server, the operator; pods are played by hand."""
 
-import functools
-import http.server
 import re
-import threading
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from support.cluster.hand import Namespace
 from support.cluster.kube import Kube, connect
 from support.cluster.operator_process import Operator
 
-from hone_dev.cluster import binaries, flux
-from hone_dev.cluster.argocd import collectors
+from hone_dev.cluster import binaries
 from hone_dev.cluster.controlplane import control_plane
+from hone_dev.cluster.flux import Flux
 from hone_dev.tools import paths
 from hone_dev.tools.shell import run
 
@@ -26,16 +24,18 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.long, pytest.mark.gitops]
 EXAMPLE = paths.SOURCE / "examples" / "15-gitops"
 GUIDE = paths.SOURCE / "docs" / "guides" / "gitops.md"
 AGENT = "kustomize-controller"
+PLACE = "https://git.example.org/platform/"
 
 
 class Platform:
     """A cluster with Flux and the operator, the repository of the example, and team-a of the example."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, url: str) -> None:
+    def __init__(self, kubeconfig: Path, flux: Flux, folder: Path) -> None:
         self.kubeconfig, self.folder = kubeconfig, folder
         self.kube: Kube = connect(kubeconfig, folder)
-        self.git = Repository(folder / "fine-tuning.git", folder / "copy")
-        self.flux = Kustomizations(self.kube, self.git, folder / "artifacts", url)
+        self.git = Repository(flux.repositories / "fine-tuning.git", folder / "copy")
+        self.url = flux.git.url("")
+        self.flux = Kustomizations(self.kube, self.git)
 
     def kubectl(self, *argv: str) -> str:
         return run(binaries.kubernetes() / "kubectl", "--kubeconfig", self.kubeconfig, *argv, cwd=paths.SOURCE)
@@ -44,28 +44,35 @@ class Platform:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("flux")
-    (folder / "artifacts").mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder / "artifacts"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with control_plane(folder / "plane", garbage="400", addons=[collectors, flux.component]) as kubeconfig:
-        made = Platform(kubeconfig, folder, f"http://127.0.0.1:{server.server_port}")
+    flux = Flux(folder / "repositories")
+    flux.repositories.mkdir()
+    with control_plane(folder / "plane", garbage="400", addons=flux.addons()) as kubeconfig:
+        made = Platform(kubeconfig, flux, folder)
         operator = Operator(kubeconfig, folder, forked=True).start()
         try:
             yield made
         finally:
             operator.kill()
-            server.shutdown()
+
+
+def job(name: str) -> dict[str, Any]:
+    """A job on the rows of the example."""
+    spec = {
+        "model": {"uri": "pvc://models/smol"},
+        "datasets": [{"name": "questions"}],
+        "resources": {"cpu": "1", "memory": "1Gi"},
+        "output": {"modelName": name},
+    }
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
 
 
 @pytest.fixture(scope="module")
 def team(platform: Platform) -> Namespace:
     """Team A of the example, whose job has trained."""
-    here = {f: f.read_text() for f in EXAMPLE.rglob("*") if f.is_file()}
-    revision = platform.git.commit({str(f.relative_to(EXAMPLE)): text for f, text in here.items()})
-    platform.kubectl("apply", "--filename", str(EXAMPLE / "flux" / "team-a.yaml"))
+    here = {f: f.read_text().replace(PLACE, platform.url) for f in EXAMPLE.rglob("*") if f.is_file()}
+    platform.git.commit({str(f.relative_to(EXAMPLE)): text for f, text in here.items()})
+    platform.kubectl("apply", "--filename", str(platform.folder / "copy" / "flux" / "team-a.yaml"))
     space = gitops.furnished(Namespace(platform.kube, "team-a"))
-    platform.flux.publish(revision)
     space.until(
         lambda: platform.flux.condition("team-a-jobs").get("reason") == "DependencyNotReady", "jobs wait for data"
     )
@@ -113,6 +120,10 @@ def test_flux_takes_back_what_kubectl_wrote_unless_it_writes_under_another_name(
     platform.flux.reconciled("team-a-jobs")
     assert team.get("FineTuneJob", "help-desk-1")["spec"]["suspend"] is True
     asked = {"hone.dev/retrain-requested-at": "2026-01-01T00:00:00Z"}
+    [request] = [f"{key}={time}" for key, time in asked.items()]
+    platform.kubectl("annotate", "models.hone.dev/help-desk", "--namespace=team-a", request)
+    platform.flux.reconciled("team-a-model")
+    assert not asked.items() & team.get("Model", "help-desk")["metadata"]["annotations"].items()
     team.patch("Model", "help-desk", {"metadata": {"annotations": asked}})
     platform.flux.reconciled("team-a-model")
     assert asked.items() <= team.get("Model", "help-desk")["metadata"]["annotations"].items()
@@ -129,9 +140,21 @@ def test_a_suspended_kustomization_changes_nothing(platform: Platform, team: Nam
     platform.flux.patch("team-a-model", {"spec": {"suspend": False}})
     platform.flux.reaches("team-a-model", "ReconciliationSucceeded")
     assert team.get("Model", "help-desk")["status"]["aliases"][0]["version"] == 1
-    platform.flux.publish(platform.git.revert())
+    platform.flux.revert()
     platform.flux.reaches("team-a-model", "ReconciliationSucceeded")
     assert not team.get("Model", "help-desk")["spec"].get("aliases")
+
+
+def test_flux_waits_for_a_version_that_does_not_exist_yet(platform: Platform, team: Namespace) -> None:
+    platform.flux.patch("team-a-model", {"spec": {"timeout": "3s"}})
+    file = "team-a/model/model.yaml"
+    promoted = "spec:\n  aliases:\n  - name: champion\n    version: 9"
+    platform.flux.commit({file: (EXAMPLE / file).read_text().replace("spec: {}", promoted)})
+    message = platform.flux.reaches("team-a-model", "HealthCheckFailed")["message"]
+    assert "timeout waiting for" in message
+    assert "Model/team-a/help-desk status: 'InProgress'" in message
+    platform.flux.revert()
+    platform.flux.reaches("team-a-model", "ReconciliationSucceeded")
 
 
 def test_an_edit_of_a_run_is_refused_with_the_way_out(platform: Platform, team: Namespace) -> None:
@@ -139,7 +162,7 @@ def test_an_edit_of_a_run_is_refused_with_the_way_out(platform: Platform, team: 
     platform.flux.commit({file: (EXAMPLE / file).read_text().replace("maxSteps: 24", "maxSteps: 25")})
     message = platform.flux.reaches("team-a-jobs", "ReconciliationFailed")["message"]
     assert "with another name" in message
-    platform.flux.publish(platform.git.revert())
+    platform.flux.revert()
     platform.flux.reaches("team-a-jobs", "ReconciliationSucceeded")
 
 
@@ -152,7 +175,7 @@ def test_a_job_that_is_pruned_and_restored_does_not_train_again(platform: Platfo
     team.until(lambda: team.names("FineTuneJob") == [], "the job is pruned")
     platform.flux.reaches("team-a-data", "ReconciliationSucceeded")
     assert (team.names("Dataset"), team.names("ModelVersion")) == (["questions"], ["help-desk-v1"])
-    platform.flux.publish(platform.git.revert())
+    platform.flux.revert()
     platform.flux.reaches("team-a-jobs", "ReconciliationSucceeded")
     team.until(lambda: phase(team) == "Succeeded", "it is rebuilt from its ModelVersion")
     assert team.get("FineTuneJob", "help-desk-1")["metadata"]["uid"] != uid
@@ -166,23 +189,16 @@ def test_the_kustomization_of_the_guide_sees_what_is_accepted_and_what_fails(
     (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "healthCheckExprs" in b)
     body = yaml.safe_load(block)
     body["spec"] |= {"targetNamespace": "team-a", "sourceRef": {"kind": "GitRepository", "name": "fine-tuning"}}
-    job = {
-        "apiVersion": "hone.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": "guide"},
-        "spec": {
-            "model": {"uri": "pvc://models/smol"},
-            "datasets": [{"name": "questions"}],
-            "resources": {"cpu": "1", "memory": "1Gi"},
-            "output": {"modelName": "guide"},
-        },
-    }
     file = "fine-tuning/guide.yaml"
-    platform.flux.commit({file: yaml.safe_dump(job)})
+    platform.flux.commit({file: yaml.safe_dump(job("guide"))})
     platform.kube.call("POST", platform.flux.GROUP, body)
     platform.flux.reaches("fine-tuning", "ReconciliationSucceeded")
     assert team.condition("FineTuneJob", "guide", "Finished").get("status") != "True"
-    bad = {**job, "kind": "Dataset", "metadata": {"name": "bad"}, "spec": {"source": {"uri": "pvc://data/rows.jsonl"}}}
+    suspended = (sys.executable, "-m", "hone_cli", "suspend", "guide", "--namespace=team-a")
+    run(*suspended, env={"KUBECONFIG": str(platform.kubeconfig)})
+    platform.flux.reconciled("fine-tuning")
+    assert team.get("FineTuneJob", "guide")["spec"]["suspend"] is True
+    bad = {**job("bad"), "kind": "Dataset", "spec": {"source": {"uri": "pvc://data/rows.jsonl"}}}
     platform.flux.commit({"fine-tuning/bad.yaml": yaml.safe_dump(bad)})
     read = team.until(lambda: [name for name in team.names("Job") if name.startswith("bad-")], "the Job of bad")[0]
     team.fail(read, 65, {"code": "InvalidRow", "message": "row 3 has no text"})

@@ -23,15 +23,32 @@ _LABELS = {"app.kubernetes.io/part-of": NAMESPACE}
 
 
 @dataclass(frozen=True)
+class GitServer:
+    """The Git repositories below `repositories`, served on loopback."""
+
+    repositories: Path
+
+    @cached_property
+    def _port(self) -> int:
+        return free_port("127.0.0.1")
+
+    def url(self, repository: str) -> str:
+        return f"http://127.0.0.1:{self._port}/{repository}"
+
+    def component(self, _: ControlPlane) -> Component:
+        argv = ("-address", f"127.0.0.1:{self._port}", "-root", str(self.repositories))
+        return _component("git-server", self._port, *argv)
+
+
+@dataclass(frozen=True)
 class ArgoCD:
     """What runs Applications; the Git repositories below `repositories` are served on loopback."""
 
     repositories: Path
 
     @cached_property
-    def git(self) -> int:
-        """The port of the Git server."""
-        return free_port("127.0.0.1")
+    def git(self) -> GitServer:
+        return GitServer(self.repositories)
 
     @cached_property
     def _ports(self) -> dict[str, int]:
@@ -40,16 +57,10 @@ class ArgoCD:
 
     def addons(self) -> list[Callable[[ControlPlane], Component]]:
         """For `control_plane`, in the order in which they need each other."""
-        return [collectors, self._git_server, self._redis, self._repo_server, self._controller, self._sets]
-
-    def url(self, repository: str) -> str:
-        return f"http://127.0.0.1:{self.git}/{repository}"
+        return [collectors, self.git.component, self._redis, self._repo_server, self._controller, self._sets]
 
     def _at(self, name: str) -> str:
         return f"127.0.0.1:{self._ports[name]}"
-
-    def _git_server(self, _: ControlPlane) -> Component:
-        return _component("git-server", self.git, "-address", f"127.0.0.1:{self.git}", "-root", str(self.repositories))
 
     def _redis(self, _: ControlPlane) -> Component:
         return _component("redis", self._ports["redis"], "-address", self._at("redis"))
@@ -102,13 +113,7 @@ def _component(name: str, port: int, *argv: str, env: dict[str, str] | None = No
 
 def _apply(plane: ControlPlane) -> None:
     """The definitions and settings of Argo CD, and a project that permits everything."""
-    module = next(
-        line.split()[1]
-        for line in (binaries.ARGO_CD / "go.mod").read_text().splitlines()
-        if line.strip().startswith(MODULE)
-    )
-    download = run("go", "mod", "download", "-json", f"{MODULE}@{module}", cwd=Path("/"), hint=binaries.GO_HINT)
-    manifests = Path(json.loads(download)["Dir"]) / "manifests" / "crds"
+    manifests = binaries.source(binaries.ARGO_CD, MODULE) / "manifests" / "crds"
     kubectl = (binaries.kubernetes() / "kubectl", "--kubeconfig", plane.kubeconfig)
     apply = (*kubectl, "apply", "--server-side", "--validate=false", "--filename=-")
     definitions = [yaml.safe_load(file.read_text()) for file in sorted(manifests.glob("*-crd.yaml"))]

@@ -1,6 +1,7 @@
 """The cluster's programs, compiled here from the Go module proxy once per version and cached."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,10 +87,15 @@ def argo_cd() -> Path:
     return folder
 
 
-def kustomize_controller() -> Path:
-    """The path of Flux's kustomize-controller, built if absent."""
-    package = "github.com/fluxcd/kustomize-controller"
-    return _compiled(FLUX, "kustomize-controller", "Flux (about 6 minutes, once)", package)
+def flux_controller(name: str) -> Path:
+    """The path of a controller of Flux, built if absent."""
+    return _compiled(FLUX, name, f"Flux's {name} (about 6 minutes, once)", f"github.com/fluxcd/{name}")
+
+
+def source(module: Path, package: str) -> Path:
+    """The folder with the sources of a Go module, at the version in the go.mod of one of ours."""
+    download = run("go", "mod", "download", "-json", package, cwd=module, hint=GO_HINT)
+    return Path(json.loads(download)["Dir"])
 
 
 def kstatus() -> Path:

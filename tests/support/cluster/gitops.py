@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from support.cluster.hand import Namespace, now, training_result
+from support.cluster.hand import Namespace, training_result
 from support.cluster.kube import Kube, wait_until
 
 DIGEST = "sha256:" + "1" * 64
@@ -123,6 +124,24 @@ class Applications:
         except AssertionError as error:
             raise AssertionError(f"{name} is {seen}, not {sync} and {health}") from error
 
+    @contextmanager
+    def compared(self, *names: str) -> Iterator[list[tuple[str, str]]]:
+        """Compare these every second for the block: what the controller said each time, by the name."""
+        seen: list[tuple[str, str]] = []
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(1):
+                seen.extend((name, self.refreshed(name)["status"]["sync"]["status"]) for name in names)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield seen
+        finally:
+            ended.set()
+            looking.join()
+
     def sync(self, name: str, *options: str, prune: bool = False) -> Any:
         """Sync once with these options; returns the operation's end."""
         this = [{"name": "id", "value": uuid.uuid4().hex}]
@@ -184,34 +203,25 @@ def writes(audit_log: Path, agent: str) -> list[str]:
 
 
 class Kustomizations:
-    """Flux's Kustomizations, by name, and a hand that plays source-controller: it makes archives of commits."""
+    """Flux's Kustomizations, by name, and the repository that they are in."""
 
     GROUP = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations"
-    SOURCES = "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/gitrepositories"
+    SOURCE = "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/gitrepositories/fine-tuning"
 
-    def __init__(self, kube: Kube, git: Repository, folder: Path, url: str) -> None:
-        self.kube, self.git, self.folder, self.url = kube, git, folder, url
+    def __init__(self, kube: Kube, git: Repository) -> None:
+        self.kube, self.git = kube, git
 
     def commit(self, files: Mapping[str, str | None]) -> None:
-        self.publish(self.git.commit(files))
+        self._fetch(self.git.commit(files))
 
-    def publish(self, revision: str, source: str = "fine-tuning") -> None:
-        """What source-controller writes for a revision."""
-        name = f"{revision}.tar.gz"
-        archive = ("archive", "--format=tar.gz", f"--output={self.folder / name}", revision)
-        git(*archive, cwd=self.git.copy)
-        content = (self.folder / name).read_bytes()
-        artifact = {
-            "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
-            "lastUpdateTime": now(),
-            "path": name,
-            "revision": f"main@sha1:{revision}",
-            "size": len(content),
-            "url": f"{self.url}/{name}",
-        }
-        ready = {"type": "Ready", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": now()}
-        status = {"status": {"artifact": artifact, "conditions": [ready], "observedGeneration": 1}}
-        self.kube.call("PATCH", f"{self.SOURCES}/{source}/status", status, "application/merge-patch+json")
+    def revert(self) -> None:
+        self._fetch(self.git.revert())
+
+    def _fetch(self, revision: str) -> None:
+        """Have source-controller look now, not at the next interval; return when it has this revision."""
+        _reconcile(self.kube, self.SOURCE)
+        artifact = self.kube.call("GET", self.SOURCE)["status"]["artifact"]
+        assert artifact["revision"] == f"main@sha1:{revision}"
 
     def get(self, name: str) -> Any:
         return self.kube.call("GET", f"{self.GROUP}/{name}")
@@ -230,7 +240,7 @@ class Kustomizations:
         def there() -> Any:
             body = self.get(name)
             seen[:] = [body.get("status")]
-            source = self.kube.call("GET", f"{self.SOURCES}/{body['spec']['sourceRef']['name']}")
+            source = self.kube.call("GET", self.SOURCE)
             newest = source["status"]["artifact"]["revision"] == body["status"].get("lastAttemptedRevision")
             ready = self.condition(name)
             return ready if newest and ready.get("reason") == reason else None
@@ -242,10 +252,12 @@ class Kustomizations:
 
     def reconciled(self, name: str) -> None:
         """Reconcile it now; return when that has ended."""
-        asked = now_exactly()
-        self.patch(name, {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": asked}}})
-        wait_until(lambda: self.get(name)["status"].get("lastHandledReconcileAt") == asked, f"{name} is reconciled")
+        _reconcile(self.kube, f"{self.GROUP}/{name}")
 
 
-def now_exactly() -> str:
-    return datetime.now(UTC).isoformat()
+def _reconcile(kube: Kube, path: str) -> None:
+    """Have Flux reconcile an object; return when that has ended."""
+    asked = datetime.now(UTC).isoformat()
+    annotation = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": asked}}}
+    kube.call("PATCH", path, annotation, "application/merge-patch+json")
+    wait_until(lambda: kube.call("GET", path)["status"]["lastHandledReconcileAt"] == asked, f"{path} is reconciled")
