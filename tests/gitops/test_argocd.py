@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support.cluster import gitops
 from support.cluster.gitops import Applications, Repository, until_played
-from support.cluster.hand import Namespace, version_of
+from support.cluster.hand import Namespace, now, version_of
 from support.cluster.kube import Kube, connect, wait_until
 from support.cluster.operator_process import Operator
 
@@ -24,6 +24,7 @@ from hone_dev.tools.shell import run
 pytestmark = [pytest.mark.apiserver, pytest.mark.long, pytest.mark.gitops]
 EXAMPLE = paths.SOURCE / "examples" / "15-gitops"
 GUIDE = paths.SOURCE / "docs" / "guides" / "gitops.md"
+SCRIPTS = paths.SOURCE / "deploy" / "argocd" / "resource_customizations" / "hone.dev"
 AGENT = "argocd-application-controller"
 PLACE = "https://git.example.org/platform/"
 
@@ -35,7 +36,7 @@ class Platform:
         self.kubeconfig, self.argo, self.folder = kubeconfig, argo, folder
         self.kube: Kube = connect(kubeconfig, folder)
         self.git = Repository(argo.repositories / "fine-tuning.git", folder / "copy")
-        self.apps = Applications(self.kube, argo.url("fine-tuning.git"))
+        self.apps = Applications(self.kube, argo.git.url("fine-tuning.git"))
 
     def operator_starts(self) -> None:
         """The Deployment's pod, which nothing runs here."""
@@ -63,12 +64,21 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     argo.repositories.mkdir()
     with control_plane(folder / "plane", garbage="400", addons=argo.addons()) as kubeconfig:
         made = Platform(kubeconfig, argo, folder)
+        no_health_without_a_script(made)
         made.kubectl(*re.search(r"^kubectl (-n argocd patch .*)$", GUIDE.read_text(), re.M)[1].split())
         made.operator_starts()
         try:
             yield made
         finally:
             made.operator.kill()
+
+
+def no_health_without_a_script(platform: Platform) -> None:
+    space = platform.space()
+    platform.git.commit({f"{space.name}/rows.yaml": dataset()})
+    platform.apps.create(space.name, space.name, space.name)
+    (found,) = platform.apps.reaches(space.name, "Synced", "Healthy")["status"]["resources"]
+    assert (found["kind"], found.get("health")) == ("Dataset", None)
 
 
 def dataset(name: str = "rows", **metadata: Any) -> str:
@@ -96,7 +106,8 @@ KEPT = {"annotations": {"argocd.argoproj.io/sync-options": "Prune=false"}}
 
 
 def test_a_run_has_no_drift_and_is_as_healthy_as_the_table_says(platform: Platform) -> None:
-    """Every write of Argo CD is in the audit log: once both are synced there is none, until the run has ended."""
+    """Every write of Argo CD is in the audit log: once both are synced there is none, until the run has ended, and each
+    comparison in between finds no difference."""
     space, apps = platform.space(), platform.apps
     name = space.name
     platform.git.commit({f"{name}/data/rows.yaml": dataset(), f"{name}/jobs/run.yaml": job()})
@@ -105,23 +116,51 @@ def test_a_run_has_no_drift_and_is_as_healthy_as_the_table_says(platform: Platfo
     apps.reaches(f"{name}-data", "Synced", "Progressing")
     apps.reaches(f"{name}-jobs", "Synced", "Progressing")
     before = platform.writes()
-    until_played(space, "materialize")
-    apps.reaches(f"{name}-data", "Synced", "Healthy")
-    attempt = space.until(lambda: [n for n in space.names("Job") if n == "run-1"], "attempt 1")[0]
-    pods = space.start_pods(attempt)
-    space.until(lambda: space.condition("FineTuneJob", "run", "Running").get("status") == "True", "Running")
-    apps.reaches(f"{name}-jobs", "Synced", "Progressing")
-    space.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
-    apps.reaches(f"{name}-jobs", "Synced", "Suspended")
-    space.end_pod(pods[0], 75)
-    space.end_job(attempt, "Failed", "PodFailurePolicy")
-    space.patch("FineTuneJob", "run", {"spec": {"suspend": False}})
-    until_played(space, "training")
-    apps.reaches(f"{name}-jobs", "Synced", "Healthy")
-    until_played(space, "verify")
-    space.until(lambda: space.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
+    with apps.compared(f"{name}-data", f"{name}-jobs") as seen:
+        until_played(space, "materialize")
+        apps.reaches(f"{name}-data", "Synced", "Healthy")
+        attempt = space.until(lambda: [n for n in space.names("Job") if n == "run-1"], "attempt 1")[0]
+        pods = space.start_pods(attempt)
+        space.until(lambda: space.condition("FineTuneJob", "run", "Running").get("status") == "True", "Running")
+        apps.reaches(f"{name}-jobs", "Synced", "Progressing")
+        space.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
+        apps.reaches(f"{name}-jobs", "Synced", "Suspended")
+        space.end_pod(pods[0], 75)
+        space.end_job(attempt, "Failed", "PodFailurePolicy")
+        space.patch("FineTuneJob", "run", {"spec": {"suspend": False}})
+        space.until(lambda: "run-2" in space.names("Job"), "attempt 2")
+        apps.reaches(f"{name}-jobs", "Synced", "Progressing")
+        until_played(space, "training")
+        apps.reaches(f"{name}-jobs", "Synced", "Healthy")
+        until_played(space, "verify")
+        space.until(lambda: space.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
     assert f"create finetunejobs {name}/run" in before
     assert platform.writes() == before
+    assert set(seen) == {(f"{name}-data", "Synced"), (f"{name}-jobs", "Synced")}
+
+
+def test_every_recorded_state_has_its_documented_health(platform: Platform) -> None:
+    """The cases next to the scripts, as objects of the API server; without the operator, which would decide itself."""
+    space = platform.space()
+    platform.operator.stop()
+    states, expected = {}, {}
+    for cases in SCRIPTS.glob("*/health_test.yaml"):
+        for case in yaml.safe_load(cases.read_text())["tests"]:
+            state = yaml.safe_load((cases.parent / case["inputPath"]).read_text())
+            states[state["kind"], Path(case["inputPath"]).stem] = state
+            expected[state["kind"], Path(case["inputPath"]).stem] = case["healthStatus"]["status"]
+    files = {f"{kind}-{name}": manifest(kind, name, state["spec"]) for (kind, name), state in states.items()}
+    platform.git.commit({f"{space.name}/{file}.yaml": text for file, text in files.items()})
+    platform.apps.create(space.name, space.name, space.name)
+    platform.apps.reaches(space.name, "Synced", "Progressing")
+    for (kind, name), state in states.items():
+        if status := state.get("status"):
+            behind = state["metadata"]["generation"] - status["observedGeneration"]
+            status["observedGeneration"] = space.get(kind, name)["metadata"]["generation"] - behind
+            space.patch(kind, name, {"status": status}, "status")
+    found = platform.apps.reaches(space.name, "Synced", "Degraded")["status"]["resources"]
+    platform.operator_starts()
+    assert {(r["kind"], r["name"]): r["health"]["status"] for r in found} == expected
 
 
 def test_an_object_that_fails_is_degraded(platform: Platform) -> None:
@@ -234,22 +273,24 @@ def test_a_job_without_the_mark_trains_again_once_it_was_deleted(platform: Platf
 
 
 def test_objects_that_git_keeps_stay_and_edits_are_taken_back(platform: Platform) -> None:
+    """So do a request to train, and a job that Git never had."""
     space, apps = platform.space(), platform.apps
     name = space.name
-    model = manifest("Model", "tutor", {"aliases": [{"name": "champion", "version": 1}]}, **KEPT)
+    aliases = [{"name": "champion", "version": 1}]
+    model = manifest("Model", "tutor", {"aliases": aliases}, **KEPT)
     files = {"rows.yaml": dataset(**KEPT), "run.yaml": job(cleanup={"podsAfter": "24h"}), "model.yaml": model}
     trained(platform, space, files)
     space.patch("Model", "tutor", {"spec": {"aliases": [{"name": "champion", "version": 7}]}})
-    space.patch(
-        "Model", "tutor", {"metadata": {"annotations": {"hone.dev/retrain-requested-at": "2026-01-01T00:00:00Z"}}}
-    )
-    aliases = [{"name": "champion", "version": 1}]
+    space.patch("Model", "tutor", {"metadata": {"annotations": {"hone.dev/retrain-requested-at": now()}}})
     space.until(lambda: space.get("Model", "tutor")["spec"]["aliases"] == aliases, "the alias of Git")
     apps.reaches(name, "Synced", "Healthy")
     assert "hone.dev/retrain-requested-at" in space.get("Model", "tutor")["metadata"]["annotations"], "a request stays"
+    space.create("FineTuneJob", "by-hand", space.get("FineTuneJob", "run")["spec"])
     platform.git.commit({f"{name}/{file}": None for file in files} | {f"{name}/other.yaml": dataset("other")})
-    space.until(lambda: apps.refreshed(name) and space.names("FineTuneJob") == [], "the job is pruned")
+    space.until(lambda: apps.refreshed(name) and "run" not in space.names("FineTuneJob"), "the job is pruned")
     space.until(lambda: "other" in space.names("Dataset"), "the sync is over")
+    assert space.names("FineTuneJob") == ["by-hand"]
+    assert apps.refreshed(name)["status"]["sync"]["status"] == "OutOfSync"
     assert space.names("Dataset") == ["other", "rows"]
     assert space.names("Model") == ["tutor"]
     assert space.names("ModelVersion") == ["tutor-v1"]
@@ -331,7 +372,7 @@ def test_the_example_brings_the_chart_and_a_team(platform: Platform) -> None:
     chart = Repository(platform.argo.repositories / "hone.git", platform.folder / "chart")
     folder = paths.SOURCE / "charts" / "hone"
     chart.commit({f"charts/hone/{f.relative_to(folder)}": f.read_text() for f in folder.rglob("*") if f.is_file()})
-    here = {f: f.read_text().replace(PLACE, platform.argo.url("")) for f in EXAMPLE.rglob("*") if f.is_file()}
+    here = {f: f.read_text().replace(PLACE, platform.argo.git.url("")) for f in EXAMPLE.rglob("*") if f.is_file()}
     platform.git.commit({str(f.relative_to(EXAMPLE)): text for f, text in here.items()})
     root = platform.folder / "root.yaml"
     root.write_text(here[EXAMPLE / "argocd" / "root.yaml"])
