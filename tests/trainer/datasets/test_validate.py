@@ -457,7 +457,9 @@ def _installed(extra: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.parquet", *(pytest.param(name, marks=pytest.mark.long) for name in ("a.csv", "a.jsonl.gz"))]
+)
 def test_a_laptop_needs_what_the_extra_data_brings_and_nothing_else(name: str, tmp_path: Path) -> None:
     """Not torch, transformers, or `datasets`: all modules of other packages are absent."""
     rows = [{"prompt": f"Where is {n}?", "completion": f"Near {n}, behind the old tower."} for n in range(300)]

@@ -90,7 +90,10 @@ def reward(completion, answer, **_):
 
 @pytest.mark.parametrize(
     ("held_out", "words"),
-    [(False, "none of 8 samples got a score; of"), (True, "none of the 16 answers to sums/validation got a score; of")],
+    [
+        (False, "none of 8 samples got a score; of"),
+        pytest.param(True, "none of the 16 answers to sums/validation got a score; of", marks=pytest.mark.long),
+    ],
 )
 def test_a_program_that_turns_on_the_models_own_answers_ends_the_run(
     runs: Any, plan_of: Any, tmp_path: Path, held_out: bool, words: str
@@ -252,7 +255,7 @@ def test_samples_whose_reward_fails_count_nowhere(
         assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
 
 
-@pytest.mark.parametrize("advantage", ["Group", "LeaveOneOut"])
+@pytest.mark.parametrize("advantage", ["Group", pytest.param("LeaveOneOut", marks=pytest.mark.long)])
 def test_answers_that_are_cut_and_left_out_get_no_reward(
     runs: Any, plan_of: Any, tmp_path: Path, advantage: str
 ) -> None:

@@ -200,12 +200,11 @@ def test_the_balance_of_experts_is_no_wrong_reference(
 @pytest.mark.parametrize(
     ("method", "adapter"),
     [
-        ("DPO", "LoRA"),
-        pytest.param("DPO", "None", marks=pytest.mark.long),
         ("KTO", "None"),
-        ("ORPO", "LoRA"),
-        pytest.param("Reward", "LoRA", marks=pytest.mark.long),
-        ("Reward", "None"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("DPO", "LoRA"), ("DPO", "None"), ("ORPO", "LoRA"), ("Reward", "LoRA"), ("Reward", "None"))
+        ),
     ],
 )
 def test_interrupted_twice_equals_undisturbed(

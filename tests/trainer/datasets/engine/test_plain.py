@@ -324,7 +324,7 @@ def test_a_line_that_is_too_long_is_refused_wherever_it_is(place, parts, plain, 
     assert rows == parts(lines, "text", False, {})
 
 
-@pytest.mark.parametrize("deduplicate", ["Exact", "Near"])
+@pytest.mark.parametrize("deduplicate", [pytest.param("Exact", marks=pytest.mark.long), "Near"])
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_dataset_is_made_without_pandas(kind: str, deduplicate: str, tmp_path: Path) -> None:
     """pyarrow imports it for a value of Python that becomes one of Arrow: a third of a second, and 70 MiB."""
