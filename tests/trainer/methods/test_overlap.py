@@ -4,9 +4,11 @@ on prompt and adapter alone; `test_vllm` has the real one."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -177,3 +179,27 @@ def test_two_ranks_train_on_what_one_does(runs: Any, plan_of: Any, server: Sampl
     for name in ("loss", "reward", "staleness", "completions/mean_length"):
         one, two = ([point[name] for point in curve] for curve in curves)
         assert one == pytest.approx(two, rel=1e-3, abs=1e-6), name
+
+
+@pytest.mark.long
+def test_a_step_takes_no_longer_than_sampling_or_training(
+    runs: Any, plan_of: Any, server: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes 2 s for its samples, and training about 3 s; prints the seconds of each step."""
+    delay, ends = 2.0, list[float]()
+    end = Report.on_step_end
+
+    def on_step_end(self: Report, *args: Any, **named: Any) -> None:
+        end(self, *args, **named)
+        ends.append(time.monotonic())
+
+    monkeypatch.setattr(Report, "on_step_end", on_step_end)
+    server.before = lambda *_: time.sleep(delay)
+    steps = {}
+    for overlap in (False, True):
+        ends.clear()
+        training = {"maxSteps": 7, "batchSize": 32, "microBatchSize": 4}
+        runs.finish(plan_of(f"overlap-{overlap}", server, overlap=overlap, training=training))
+        steps[overlap] = [after - before for before, after in pairwise(ends)][1:]
+        print(f"overlap {overlap}: a step takes {median(steps[overlap]):.2f} s")
+    assert median(steps[True]) < median(steps[False]) - delay / 2
