@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -48,22 +47,12 @@ from hone_trainer.commands import command_line
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.models.imports import uncollected
-from hone_trainer.reporting import phases, termination
-from hone_trainer.secrets import ScrubbingFilter, remember_variables
+from hone_trainer.reporting import log_lines, phases, termination
+from hone_trainer.secrets import remember_variables
 
 OWN_OPTIONS = ("ask", "chat", "evaluate", "export", "follow")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
-LIBRARY_NOISE = {
-    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
-    "DeepSpeed": "Setting accelerator to CPU",
-}
-"""Logger of a library, and what it says of this image's build, not of the user's run."""
-LIBRARY_WARNINGS = (
-    r"`is_gradient_checkpointing` is deprecated",
-    r"The PEFT config's `base_model_name_or_path` was renamed",
-)
-"""Python warnings about how Hone calls a library; regular expressions for their beginning."""
 AnyPlan = TypeVar("AnyPlan", bound=PlanFields)
 
 
@@ -76,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line.parser()
     options, rest = parser.parse_known_args(arguments)
     remember_variables()
-    _set_up_logging()
+    log_lines.set_up()
     if rest and options.command not in OWN_OPTIONS:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     signal.signal(signal.SIGTERM, _interrupted)  # `run` has a handler of its own, which saves first
@@ -296,25 +285,6 @@ def _read_plan(path: Path, *kinds: type[AnyPlan]) -> AnyPlan:
             FailureCode.INVALID_ARGUMENT,
         )
     return plan_paths.absolute(plan, path.resolve().parent)
-
-
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(ScrubbingFilter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx2", "httpcore2", "urllib3", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    for name, words in LIBRARY_NOISE.items():
-        logging.getLogger(name).addFilter(_without(words))
-    for words in LIBRARY_WARNINGS:
-        warnings.filterwarnings("ignore", message=words)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # a progress bar is one endless line in a pod's log
-
-
-def _without(words: str) -> Callable[[logging.LogRecord], bool]:
-    return lambda record: words not in str(record.msg)
 
 
 def _explain(outcome: TerminationMessage, error: BaseException) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.__main__ import LIBRARY_NOISE, LIBRARY_WARNINGS
+from hone_trainer.reporting.log_lines import LIBRARY_NOISE, LIBRARY_WARNINGS
 
 FOREIGN = re.compile(r"\[WARNING\]|Warning: |warnings\.warn|it/s|site-packages")
 """A logger with a handler of its own, a Python warning, a progress bar."""
 
 
 @pytest.mark.trainer
-def test_no_line_of_a_run_is_a_librarys_about_itself(runs: Any, make_plan: Any) -> None:
-    plan = make_plan(evaluation={"samples": 2})
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_no_line_of_a_run_is_a_librarys_about_itself(runs: Any, make_plan: Any, ranks: int) -> None:
+    """Several ranks are programs of their own."""
+    plan = make_plan(evaluation={"samples": 2}, processesPerNode=ranks)
     runs.wait(plan, runs.start_program(plan))
     log = (Path(plan.work_path).parent / "log-0").read_text()
     print(log)

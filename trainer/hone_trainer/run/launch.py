@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -30,9 +31,9 @@ from hone_trainer.encoding import rendering
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.models.imports import uncollected
-from hone_trainer.reporting import phases, termination
+from hone_trainer.reporting import log_lines, phases, termination
 from hone_trainer.run import ask_teacher, hangs, libraries, template_date
-from hone_trainer.secrets import scrub
+from hone_trainer.secrets import remember_variables, scrub
 from hone_trainer.signals import Stop, die_with_parent, interrupted
 from hone_trainer.store import contents, fence, finished
 
@@ -360,6 +361,8 @@ def _outcomes(folder: Path) -> Outcomes:
 def _rank_main(plan_file: Path, folder: Path) -> None:
     """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
     rank = int(os.environ["RANK"])
+    remember_variables()
+    log_lines.set_up(logging.INFO if os.environ["LOCAL_RANK"] == "0" else logging.WARNING)
     phases.of_process()  # a signal may end this process before it trains
     stop = Stop().install().leave_at_once(lambda: _end(folder, rank, to_outcome(interrupted(BEFORE_A_STEP))))
     die_with_parent()  # no rank outlives a killed run
