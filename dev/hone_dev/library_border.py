@@ -268,7 +268,7 @@ NAMES: tuple[LibraryName, ...] = (
         "add_fused_lm_head",
         "imports",
         f"{_METHODS}/orpo.py",
-        "Our evaluation gets log-probabilities without whole logits; TRL's ORPO computes those.",
+        "Log-probabilities without whole logits, which TRL's ORPO computes.",
     ),
     LibraryName(
         "trl.trainer.utils",

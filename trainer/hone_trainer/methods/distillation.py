@@ -11,9 +11,9 @@ from typing import Any
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import mapped
-from hone_trainer.encoding.split_file import Encoder, Row
+from hone_trainer.encoding.split_file import IGNORED, Encoder, Row
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import divergence, sft
+from hone_trainer.methods import sft
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network
@@ -87,13 +87,15 @@ class Taught(Dealt):
     ) -> Any:
         import torch
 
-        positions, counts = divergence.counted_positions(inputs["labels"])
-        inputs_only = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        inputs_only |= {"use_cache": False, "logits_to_keep": positions}
+        from hone_trainer.methods import divergence  # loads torch
+
+        rows = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        counts = inputs["labels"][:, 1:] != IGNORED
         with torch.no_grad():
-            theirs = self.teacher(**inputs_only).logits
-        output = model(**inputs_only)
-        distance = divergence.summed(output.logits, theirs, counts, self.temperature)
+            teacher, _ = divergence.Side.of(self.teacher, self.teacher, rows, counts)
+        student, output = divergence.Side.of(self.model, model, rows, counts)
+        with self.accelerator.autocast():
+            distance = divergence.summed(student, teacher, self.temperature)
         # The batch's count is that of all ranks, and DDP averages their gradients.
         of_all = num_items_in_batch is not None and self.args.average_tokens_across_devices
         loss = distance / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(

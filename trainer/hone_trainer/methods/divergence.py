@@ -2,57 +2,156 @@
 
 Hinton et al. 2015 (arXiv 1503.02531) with a temperature; over the tokens of given answers it is the supervised KD of
 Agarwal et al. 2024 (arXiv 2306.13649, equation 1 with the divergence KL(teacher || student)).
+
+The logits of all tokens are in memory at no time: each model's head is asked for a few tokens after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from hone_trainer.encoding.split_file import IGNORED
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hone_trainer.models.network import Generating, Network
 
 CHUNK = 128
-"""Tokens whose probabilities are in memory at a time; of the others there are logits alone."""
+"""Tokens whose logits and probabilities are in memory at a time."""
 
 
-def counted_positions(labels: Any) -> tuple[Any, Any]:
-    """Which positions predict a token that counts.
+@dataclass(frozen=True)
+class Head:
+    """What a causal model does with the last states of its body: its own forward pass without the body."""
+
+    whole: Any
+    body: Any
+    kind: Any
+    """Class of the body's output."""
+
+    @classmethod
+    def after(cls, network: Generating, model: Network, inputs: dict[str, Any]) -> tuple[Head, Tensor, Any]:
+        """The head, what the body makes of rows, (rows, length, size), and the model's output, whose logits are those
+        of one position.
+
+        Args:
+            network: the model itself; `model`: what is called, with wrappers such as DDP's or DeepSpeed's.
+        """
+        whole: Any = network.get_base_model() if hasattr(network, "get_base_model") else network
+        seen = list[Any]()
+        bodies = {whole.base_model, whole.get_decoder(), getattr(whole, "model", None)} - {whole, None}
+        hooks = [body.register_forward_hook(lambda *passed: seen.append(passed)) for body in bodies]
+        try:
+            output = model(**inputs, use_cache=False, logits_to_keep=1)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        # The outer one ends last; other modules have other outputs.
+        body, _, of_body = [passed for passed in seen if hasattr(passed[2], "last_hidden_state")][-1]
+        return cls(whole, body, type(of_body)), of_body.last_hidden_state, output
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Of tokens with these states: (tokens, vocabulary) of (tokens, size)."""
+        known, kept = self.kind(last_hidden_state=states[None]), vars(self.body).get("forward")
+        options = {"output_router_logits": False} if hasattr(self.whole.config, "output_router_logits") else {}
+        self.body.forward = lambda *_, **__: known
+        try:
+            ids = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
+            logits: Tensor = self.whole.forward(input_ids=ids, use_cache=False, **options).logits[0]
+        finally:
+            if kept is None:
+                del self.body.forward
+            else:
+                self.body.forward = kept
+        return logits
+
+    def trained(self) -> list[Tensor]:
+        """The trained weights outside of the body, those that it shares included."""
+        of_body = set(self.body.modules())
+        outside = (module for module in self.whole.modules() if module not in of_body)
+        weights = {id(w): w for module in outside for w in module.parameters(recurse=False) if w.requires_grad}
+        return list(weights.values())
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two models, and its states at the tokens that are compared: (tokens, size)."""
+
+    head: Head
+    states: Tensor
+
+    @classmethod
+    def of(cls, network: Generating, model: Network, inputs: dict[str, Any], counts: Tensor) -> tuple[Side, Any]:
+        """Of the tokens of rows that count, (rows, length - 1), all but the first; and the model's output.
+
+        Args:
+            network, model, inputs: as of `Head.after`.
+        """
+        head, states, output = Head.after(network, model, inputs)
+        return cls(head, states[:, :-1][counts]), output
+
+
+def summed(student: Side, teacher: Side, temperature: float, most: int = 0) -> Tensor:
+    """The divergence in nats, summed over the tokens and multiplied by the temperature's square, so that its gradient
+    keeps its size (Hinton et al., section 2). Only the student has a gradient.
+
+    An embedding that is padded further than the other has logits of no token at its end, which are left out.
 
     Args:
-        labels: (rows, length), IGNORED where a token does not count.
-
-    Returns:
-        The positions (n) at which it does in some row, and whether it does (rows, n).
+        most: tokens that any rank may have, where their heads are asked together.
     """
-    counts = labels[:, 1:] != IGNORED
-    positions = counts.any(0).nonzero()[:, 0]
-    return positions, counts[:, positions]
+    pieces = -(-max(len(student.states), most, 1) // CHUNK)
+    theirs = teacher.states.detach().tensor_split(pieces)
+
+    def of_piece(index: int, states: Tensor) -> Tensor:
+        with torch.no_grad():
+            known = teacher.head.logits(theirs[index])
+        return _divergence(student.head.logits(states), known, temperature)
+
+    if torch.is_grad_enabled():
+        total: Tensor = _Summed.apply(of_piece, pieces, student.states, *student.head.trained())
+    else:
+        total = torch.stack([of_piece(*piece) for piece in enumerate(student.states.tensor_split(pieces))]).sum()
+    return total * temperature**2
 
 
-def summed(student: Any, teacher: Any, counts: Any, temperature: float) -> Any:
-    """The divergence in nats, summed over the tokens that count and multiplied by the temperature's square, so that
-    its gradient keeps its size (Hinton et al., section 2). Only the student has a gradient.
+class _Summed(torch.autograd.Function):
+    """The sum of a function of states over pieces of them. Its gradients are known with its values, so that the heads
+    are asked once."""
 
-    Args:
-        student: logits (rows, n, vocabulary); teacher: the same. An embedding that is padded further than the other
-            has logits of no token at its end, which are left out.
-        counts: (rows, n).
-    """
-    import torch
-    from torch.utils.checkpoint import checkpoint
+    @staticmethod
+    def forward(
+        ctx: Any, function: Callable[[int, Tensor], Tensor], pieces: int, states: Tensor, *trained: Tensor
+    ) -> Tensor:
+        total = states.new_zeros((), dtype=torch.float32)
+        slopes, sums = list[Tensor](), [torch.zeros_like(weight, dtype=torch.float32) for weight in trained]
+        for index, piece in enumerate(states.tensor_split(pieces)):
+            with torch.enable_grad():
+                own = piece.detach().requires_grad_()
+                value = function(index, own)
+            slope, *of_weights = torch.autograd.grad(value, [own, *trained], allow_unused=True)
+            total += value.detach()
+            slopes.append(slope)
+            for known, more in zip(sums, of_weights, strict=True):
+                if more is not None:
+                    known += more
+        ctx.types = [weight.dtype for weight in trained]
+        ctx.save_for_backward(torch.cat(slopes), *sums)
+        return total
 
-    width = min(student.shape[-1], teacher.shape[-1])
-    ours, theirs = (logits[..., :width].flatten(0, 1).split(CHUNK) for logits in (student, teacher))
-    weights = counts.flatten().split(CHUNK)
-
-    def recomputed(*part: Any) -> Any:
-        """Backward computes the probabilities again instead of keeping them."""
-        return checkpoint(_chunk, *part, temperature, use_reentrant=False, preserve_rng_state=False)
-
-    return torch.stack([recomputed(*part) for part in zip(ours, theirs, weights, strict=True)]).sum() * temperature**2
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, *sums = ctx.saved_tensors
+        weights = ((known * grad).to(kind) for known, kind in zip(sums, ctx.types, strict=True))
+        return None, None, slopes * grad.to(slopes.dtype), *weights
 
 
-def _chunk(student: Any, teacher: Any, counts: Any, temperature: float) -> Any:
+def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Summed over (tokens, vocabulary)."""
-    p = (teacher.float() / temperature).log_softmax(-1)
-    q = (student.float() / temperature).log_softmax(-1)
-    return ((p.exp() * (p - q)).sum(-1) * counts).sum()
+    width = min(student.shape[-1], teacher.shape[-1])
+    p = (teacher[:, :width].float() / temperature).log_softmax(-1)
+    q = (student[:, :width].float() / temperature).log_softmax(-1)
+    return (p.exp() * (p - q)).sum()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Pair, labels
+from hone_trainer.encoding.row import IGNORED
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.network import Network
@@ -56,33 +57,40 @@ def _trainer_class() -> Any:
     class Orpo(Deferred, ORPOTrainer):
         """TRL's ORPO with our loop and rows, and numbers that are read once a step."""
 
+        MEANS = True
         odds_ratio_loss: Callable[..., Any]
+        concatenated_inputs: Callable[..., dict[str, Any]]
+        padding_value: int
         aux_loss_enabled: bool
         aux_loss_coef: float
 
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
             return feature
 
-        def concatenated_forward(self, model: Network, batch: dict[str, Any]) -> Any:
-            """TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included."""
-            outputs = super().concatenated_forward(model, batch)
-            return (
-                (*outputs[:4], _likelihood(outputs[2], batch[_LIKELY]), *outputs[5:]) if _LIKELY in batch else outputs
-            )
-
         def get_batch_loss_metrics(self, model: Network, batch: dict[str, Any], *_: Any, **__: Any) -> Any:
-            outputs = self.concatenated_forward(model, batch)
-            chosen, rejected, *logits, likelihood = outputs[:5]
+            both = self.concatenated_inputs(batch, padding_value=self.padding_value, device=self.accelerator.device)
+            ids, mask, answers = (both[f"concatenated_{name}"] for name in ("input_ids", "attention_mask", "labels"))
+            targets, pairs = answers.clone(), len(ids) // 2
+            # TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included.
+            whole = both.get("concatenated_likely_labels", ids.masked_fill(mask == 0, IGNORED))
+            targets[:pairs] = whole[:pairs].to(targets.device)
+            options = {"output_router_logits": True} if self.aux_loss_enabled else {}
+            output = model(input_ids=ids, attention_mask=mask, labels=targets, fused_lm_head=True, **options)
+            of_answers = answers[:, 1:] != IGNORED
+            log_probs, logits = ((x * of_answers).sum(1) for x in (output.log_probs, output.mean_logits))
+            chosen, rejected = (log_probs / of_answers.sum(1)).split(pairs)
+            likelihood = -output.log_probs[:pairs].sum() / output.label_mask[:pairs].sum()
             losses, good, bad, ratio, odds = self.odds_ratio_loss(chosen, rejected)
             loss = likelihood - losses.mean()
             numbers = {"rewards/chosen": good, "rewards/rejected": bad, "rewards/accuracies": (good > bad).float()}
             numbers |= {"rewards/margins": good - bad, "logps/chosen": chosen, "logps/rejected": rejected}
             numbers |= {"nll_loss": likelihood, "log_odds_ratio": ratio, "log_odds_chosen": odds}
-            numbers |= {f"logits/{name}": of.detach().mean() for name, of in zip(PAIR, logits, strict=True)}
             self.keep_means(numbers)
-            self.count(sum(batch[f"{name}_attention_mask"].sum() for name in PAIR))
+            of_side = zip(PAIR, logits.detach().split(pairs), of_answers.split(pairs), strict=True)
+            self.keep_sums({f"logits/{name}": (of.sum(), count.sum()) for name, of, count in of_side})
+            self.count(mask.sum())
             if self.aux_loss_enabled:  # experts are kept in balance
-                loss = loss + self.aux_loss_coef * outputs[5]
+                loss = loss + self.aux_loss_coef * output.aux_loss
             return loss * self.weight, {}
 
     return Orpo
@@ -93,7 +101,7 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     from datasets import Dataset
     from trl.trainer.utils import add_fused_lm_head
 
-    add_fused_lm_head(parts["model"])  # for our evaluation alone: TRL's ORPO computes whole logits
+    add_fused_lm_head(parts["model"], outputs=("log_probs", "mean_logits"))  # TRL's ORPO computes whole logits
     one_row = Dataset.from_list([run.dataset[0]])  # of all rows, TRL would hold what it makes of them
     orpo: Loop = _trainer_class()(**{**parts, "train_dataset": one_row})
     orpo.train_dataset = run.dataset
@@ -138,19 +146,6 @@ def _columns(feature: dict[str, Any]) -> dict[str, Any]:
     if "chosen_mask" in feature:
         columns[_LIKELY] = prompt + columns["chosen_labels"][len(prompt) :]
     return columns
-
-
-def _likelihood(logits: Any, targets: Any) -> Any:
-    """Mean negative log-likelihood in nats a token.
-
-    Args:
-        logits: (rows, at least tokens - 1, vocabulary), each of the token after its position.
-        targets: (rows, tokens), -100 for a token that does not count.
-    """
-    from torch.nn import functional
-
-    targets = targets[:, 1:].to(logits.device)
-    return functional.cross_entropy(logits[:, : targets.shape[1]].flatten(0, 1), targets.flatten())
 
 
 COMPARED = RowMeasure(

@@ -29,6 +29,7 @@ class WithReference(Deferred):
     """A `Deferred` whose loss compares the model with its reference; before TRL's DPOTrainer or KTOTrainer in the
     bases. A subclass has the loss in `loss_of`, with TRL's formula and numbers."""
 
+    MEANS = True
     aux_loss_enabled: bool
     router_aux_loss_coef: float
     first_loss: float

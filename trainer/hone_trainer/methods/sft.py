@@ -128,8 +128,6 @@ def build_trainer(run: Run, parts: TrainerParts, loop: type[Dealt] = Supervised)
     """
     from trl import SFTTrainer
 
-    from hone_trainer.training import chunked_loss
-
     plan = run.plan
 
     class Sft(loop, SFTTrainer):  # type: ignore[misc, valid-type]
@@ -142,10 +140,7 @@ def build_trainer(run: Run, parts: TrainerParts, loop: type[Dealt] = Supervised)
                 loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
             return loader
 
-    sft = Sft(**parts)
-    if not run.has_own_head:
-        chunked_loss.install(sft.model)
-    return sft
+    return Sft(**parts)
 
 
 METHOD = TrainingMethod(

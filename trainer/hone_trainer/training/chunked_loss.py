@@ -22,11 +22,13 @@ CHUNK = 128
 IGNORED = -100
 
 
-def install(model: Generating) -> None:
+def install(model: Generating, temperature: float = 1.0, *, means: bool = False) -> None:
     """Let `model(..., labels=, fused_lm_head=True)` use this head on a CPU; all else is left to TRL's.
 
     Args:
         model: a causal model, with or without PEFT's wrapper, that has TRL's head (`add_fused_lm_head`).
+        temperature: by which TRL's head divides logits.
+        means: whether TRL's head returns the mean logits.
     """
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
@@ -44,7 +46,7 @@ def install(model: Generating) -> None:
         hidden = self.base_model(*args, **kwargs).last_hidden_state
         if shifted is None:
             hidden, shifted = hidden[:, :-1], labels[:, 1:]
-        return _output(hidden, head, shifted, count)
+        return _output(hidden, head, shifted, count, temperature, means=means)
 
     model.forward = types.MethodType(forward, model)
 
@@ -107,15 +109,31 @@ def _is_whole(head: Any, kwargs: dict[str, Any]) -> bool:
     return head.weight.numel() > 0 and not kwargs.get("output_router_logits")
 
 
-def _output(hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | None) -> Any:
+def _output(
+    hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | None, temperature: float, *, means: bool
+) -> Any:
     from trl.trainer.utils import FusedCausalLMOutput
 
     mask = labels != IGNORED
-    result = token_log_probs(hidden[mask], head.weight, head.bias, labels[mask])
+    hidden, weight, bias = hidden[mask], head.weight, head.bias
+    if temperature != 1:
+        hidden, bias = hidden / temperature, None if bias is None else bias / temperature
+    result = token_log_probs(hidden, weight, bias, labels[mask])
     # masked_scatter keeps a batch without any counted token differentiable.
     log_probs, entropy, is_top1 = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in result)
-    loss = -log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count)
-    return FusedCausalLMOutput(loss=loss, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
+    mean_logits = None
+    if means:
+        with torch.no_grad():
+            of_each = hidden @ weight.mean(0) + (0 if bias is None else bias.mean())
+        mean_logits = log_probs.new_zeros(mask.shape).masked_scatter(mask, of_each.float())
+    return FusedCausalLMOutput(
+        loss=-log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count),
+        log_probs=log_probs,
+        entropy=entropy,
+        mean_logits=mean_logits,
+        is_top1=is_top1,
+        label_mask=mask,
+    )
 
 
 def token_log_probs(

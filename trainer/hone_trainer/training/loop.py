@@ -22,7 +22,7 @@ from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate, quantized
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Network
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
@@ -174,6 +174,8 @@ class Loop(_Trainer):
     run: Run
     is_empty = False
     """Whether the pass is of a row that does not count (see `Dealt`)."""
+    MEANS: ClassVar[bool] = False
+    """Whether its loss head returns the mean logits."""
     PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin",)
     """Files that transformers and TRL put into a checkpoint and nothing reads; this one is a pickle."""
 
@@ -190,16 +192,31 @@ class Loop(_Trainer):
         """Tokens of the forward passes since the last log, and those of rows among them."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
-        if run.has_own_head and chunked_loss.is_installed(self.model):
-            chunked_loss.use_logits(self.model, float(getattr(self.args, "temperature", 1.0)))
-            run.advise(
-                "the loss is computed from the whole logits, because the loss heads that save memory leave out a part "
-                f"of a {run.base.config.model_type}: a step needs more memory than estimated"
-            )
+        if chunked_loss.is_installed(self.model):
+            self.put_head_on(self.model)
+            if run.has_own_head:
+                run.advise(
+                    "the loss is computed from the whole logits, because the loss heads that save memory leave out a "
+                    f"part of a {run.base.config.model_type}: a step needs more memory than estimated"
+                )
         if run.forward:
             run.forward.watch(self.model)
         if hasattr(self.model, "create_or_update_model_card"):  # of peft, which would render it for each checkpoint
             self.model.create_or_update_model_card = _leave_out
+
+    @property
+    def head_temperature(self) -> float:
+        """By which the loss head divides logits."""
+        return float(getattr(self.args, "temperature", 1.0))
+
+    def put_head_on(self, model: Generating) -> None:
+        """Give a model that has TRL's loss head the one that this run computes by."""
+        from hone_trainer.training import chunked_loss  # loads torch
+
+        if self.run.has_own_head:
+            chunked_loss.use_logits(model, self.head_temperature)
+        else:
+            chunked_loss.install(model, self.head_temperature, means=self.MEANS)
 
     def get_train_dataloader(self) -> Any:
         """The library's, without a Python object for each row of the data."""
