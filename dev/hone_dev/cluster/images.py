@@ -95,14 +95,14 @@ def _buildah(*argv: str | Path, log: Path | None = None) -> str:
 
 def _base_image() -> str:
     """Debian with Python, made from the Debian archive, because there may be no registry to pull it from."""
-    key = hashlib.sha256(f"{SUITE} {BASE_PACKAGES}".encode()).hexdigest()[:12]
+    mirror = [m] if (m := debian_mirror()) else []
+    key = hashlib.sha256(f"{SUITE} {BASE_PACKAGES} {mirror}".encode()).hexdigest()[:12]
     name = f"localhost/hone/base:{key}"
     if name in _images():
         return name
     with step("making the base image from Debian packages"), tempfile.TemporaryDirectory() as folder:
         archive, log = Path(folder, "base.tar"), paths.cache("logs") / "mmdebstrap.log"
         include = f"--include={','.join(BASE_PACKAGES)}"
-        mirror = [m] if (m := os.environ.get("HONE_DEBIAN_MIRROR")) else []
         run("mmdebstrap", "--variant=minbase", include, SUITE, archive, *mirror, log=log)
         container = _buildah("from", "scratch").strip()
         try:
@@ -111,6 +111,14 @@ def _base_image() -> str:
         finally:
             _buildah("rm", container)
     return name
+
+
+def debian_mirror() -> str | None:
+    """Where the packages of the base image come from, and those that the Dockerfile adds; None: Debian's own mirrors.
+
+    A snapshot of the archive has a date in its address, and gives the same packages for ever.
+    """
+    return os.environ.get("HONE_DEBIAN_MIRROR") or None
 
 
 def _package_cache() -> Path:

@@ -94,7 +94,8 @@ def make(
             supply.complete(folder / "sbom", part)
     (folder / "release-notes.md").write_text(notes((paths.SOURCE / "CHANGELOG.md").read_text(), RELEASE))
     (folder / "images.txt").write_text("".join(f"{reference}\n" for reference in images.values()))
-    supply.seal(folder, images, _git("rev-parse", "HEAD"), {"version": RELEASE, "registry": registry}, key)
+    parameters = {"version": RELEASE, "registry": registry, "debian": image.debian_mirror() or "the mirrors of the day"}
+    supply.seal(folder, images, _git("rev-parse", "HEAD"), parameters, key)
     with step(f"pushing the chart to {made.chart}"):
         push_chart(made)
     return made
