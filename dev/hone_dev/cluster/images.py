@@ -96,7 +96,7 @@ def _buildah(*argv: str | Path, log: Path | None = None) -> str:
 def _base_image() -> str:
     """Debian with Python, made from the Debian archive, because there may be no registry to pull it from."""
     mirror = [m] if (m := debian_mirror()) else []
-    key = hashlib.sha256(f"{SUITE} {BASE_PACKAGES} {mirror}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join((SUITE, str(BASE_PACKAGES), *mirror)).encode()).hexdigest()[:12]
     name = f"localhost/hone/base:{key}"
     if name in _images():
         return name
