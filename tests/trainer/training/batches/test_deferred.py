@@ -68,18 +68,23 @@ def test_loss_and_numbers_are_those_of_trl(
     block: Any,
     experts: bool,
 ) -> None:
-    """On each micro batch of a run, also of a mixture of experts, whose routers have a loss. KTO's rows are added up in
-    another order."""
+    """On each micro batch of a run, also of a mixture of experts, whose routers have a loss. KTO's rows and ORPO's
+    tokens are added up in another order. ORPO's mean logits are of the answers' tokens; TRL's of padding as well."""
     step, sums = Loop.training_step, list[dict[str, tuple[float, float]]]()
 
     def compared(self: Any, model: Any, inputs: Any, *args: Any) -> Any:
         self.model.train()  # TRL keeps numbers of training and of evaluation apart
         loss, numbers = theirs(self, model, dict(inputs))
         ours = self.compute_loss(model, dict(inputs))
-        assert ours.item() == (pytest.approx(loss.item(), rel=1e-6) if variant == "KTO" else loss.item())
+        reordered = variant in ("KTO", "ORPO")
+        assert ours.item() == (pytest.approx(loss.item(), rel=1e-6) if reordered else loss.item())
         kept = {name: tuple(map(float, values.pop())) for name, values in self._kept.items()}
         means = {name: total / count for name, (total, count) in kept.items() if count}
-        assert self.logged(means) == pytest.approx(numbers, rel=1e-5, abs=1e-6)
+        logged = self.logged(means)
+        if variant == "ORPO":
+            assert logged.keys() == numbers.keys()
+            logged |= {name: value for name, value in numbers.items() if name.startswith("logits/")}
+        assert logged == pytest.approx(numbers, rel=1e-5, abs=1e-6)
         sums.append(kept)
         return step(self, model, inputs, *args)
 
