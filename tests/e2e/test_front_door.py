@@ -72,7 +72,7 @@ def test_from_a_large_file_to_a_conversation(team, command, tmp_path: Path) -> N
     assert "Next: hone chat support" in hone("run", "support.yaml", "--yes", *space)
     assert kubectl.get("dset", "support")["status"]["rows"] == 50_000
     assert hone("logs", "support-1", *space).strip()
-    assert conditions(kubectl.get("ftj", "support"))["RowsEncoded"]["reason"] == "Encoded"
+    assert conditions(kubectl.get("ftj", "support-1"))["RowsEncoded"]["reason"] == "Encoded"
     assert re.search("─ base .*─ tuned", hone("chat", "support", *space, stdin="What is 3 and one?\n\n"))
     pods = kubectl.get("pods", "--selector=hone.dev/component=chat")["items"]
     assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)

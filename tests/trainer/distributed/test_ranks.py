@@ -223,7 +223,7 @@ def test_the_traceback_of_a_rank_hides_credentials(
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(make_plan(modelPath=f"{tmp_path}/{secret}").to_json()))
     command = [sys.executable, "-m", "hone_trainer.run.launch", str(plan), str(tmp_path)]
-    ForkedApart(forks().apart, command, {**os.environ, "RANK": "0"}).wait()
+    ForkedApart(forks().apart, command, {**os.environ, "RANK": "0", "LOCAL_RANK": "0"}).wait()
     printed = capfd.readouterr()
     assert "Traceback (most recent call last)" in printed.err
     assert "holds no config.json" in printed.err

@@ -40,6 +40,8 @@ def load(
         add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
         if is_unlike:
             chunked_loss.use_logits(network)
+        else:
+            chunked_loss.install(network)  # the head of a run: another rounds otherwise, and ties are none
     return network
 
 

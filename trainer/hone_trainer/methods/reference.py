@@ -110,10 +110,8 @@ class WithReference(Deferred):
 
         model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model
 
-        if run.has_own_head:
-            from hone_trainer.training import chunked_loss
-
-            chunked_loss.use_logits(self.model)
+        self.run = run
+        self.put_head_on(self.model)  # before `attach`: with another head, the model would not equal its reference
         poll = RunPoll(run, lambda: interrupted("while computing the reference"))
         run.reporters.begin_rows("ScoringReference", sum(map(len, splits.values())))
         self._known = {name: pairs.log_probs(run, model, rows, poll) for name, rows in splits.items()}
