@@ -63,7 +63,7 @@ class Objects:
 
     def names(self, kind: str) -> list[str]:
         """The names of all objects of a kind, in order."""
-        found = self.kube.call("GET", self._all(kind), accept=_NAMES)["items"]
+        found = self.kube.call("GET", self._all(kind), accept=_NAMES)["items"] or []  # null where there is none
         return sorted(str(each["metadata"]["name"]) for each in found)
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
