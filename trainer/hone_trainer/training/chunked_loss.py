@@ -63,8 +63,6 @@ def use_logits(model: Generating, temperature: float = 1.0) -> None:
         model: as of `install`.
         temperature: by which logits are divided.
     """
-    from trl.trainer.utils import FusedCausalLMOutput
-
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
     theirs = model.forward
@@ -83,17 +81,10 @@ def use_logits(model: Generating, temperature: float = 1.0) -> None:
         logits, chosen = logits[mask].float() / temperature, shifted[mask]
         log_p = logits.log_softmax(1)
         entropy = -(log_p.detach().exp() * log_p.detach()).sum(1)
-        result = (log_p.gather(1, chosen[:, None])[:, 0], entropy, log_p.argmax(1) == chosen, logits.detach().mean(1))
-        log_probs, entropy, is_top1, means = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in result)
-        return FusedCausalLMOutput(
-            loss=-log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count),
-            log_probs=log_probs,
-            entropy=entropy,
-            mean_logits=means,
-            is_top1=is_top1,
-            label_mask=mask,
-            aux_loss=log_probs.new_zeros(()) if balance is None else balance,
-        )
+        log_probs, is_top1 = log_p.gather(1, chosen[:, None])[:, 0], log_p.argmax(1) == chosen
+        found = _fused(mask, count, log_probs, entropy, is_top1, logits.detach().mean(1))
+        found.aux_loss = log_probs.new_zeros(()) if balance is None else balance
+        return found
 
     model.forward = types.MethodType(forward, model)
 
@@ -112,26 +103,39 @@ def _is_whole(head: Any, kwargs: dict[str, Any]) -> bool:
 def _output(
     hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | None, temperature: float, *, means: bool
 ) -> Any:
-    from trl.trainer.utils import FusedCausalLMOutput
-
     mask = labels != IGNORED
     hidden, weight, bias = hidden[mask], head.weight, head.bias
     if temperature != 1:
         hidden, bias = hidden / temperature, None if bias is None else bias / temperature
-    result = token_log_probs(hidden, weight, bias, labels[mask])
-    # masked_scatter keeps a batch without any counted token differentiable.
-    log_probs, entropy, is_top1 = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in result)
     mean_logits = None
     if means:
         with torch.no_grad():
-            of_each = hidden @ weight.mean(0) + (0 if bias is None else bias.mean())
-        mean_logits = log_probs.new_zeros(mask.shape).masked_scatter(mask, of_each.float())
+            mean_logits = (hidden @ weight.mean(0) + (0 if bias is None else bias.mean())).float()
+    return _fused(mask, count, *token_log_probs(hidden, weight, bias, labels[mask]), mean_logits)
+
+
+def _fused(
+    mask: Tensor, count: Tensor | int | None, log_probs: Tensor, entropy: Tensor, is_top1: Tensor, means: Tensor | None
+) -> Any:
+    """What TRL's head returns.
+
+    Args:
+        mask: (rows, length), where a token counts.
+        count: tokens of the whole batch; None: those that count here.
+        log_probs, entropy, is_top1, means: of the tokens that count; the last are the mean logits.
+    """
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    def in_rows(of_tokens: Tensor) -> Tensor:
+        """masked_scatter keeps a batch without any counted token differentiable."""
+        return of_tokens.new_zeros(mask.shape).masked_scatter(mask, of_tokens)
+
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count),
-        log_probs=log_probs,
-        entropy=entropy,
-        mean_logits=mean_logits,
-        is_top1=is_top1,
+        log_probs=in_rows(log_probs),
+        entropy=in_rows(entropy),
+        is_top1=in_rows(is_top1),
+        mean_logits=None if means is None else in_rows(means),
         label_mask=mask,
     )
 
