@@ -318,6 +318,20 @@ def test_rows_that_the_teacher_cannot_read_are_refused(runs: Any, plan_of: Any, 
     assert "set training.maxLength to 16" in error.message
 
 
+def test_a_head_that_cannot_be_asked_alone_is_refused_in_the_first_pass(
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a family whose forward pass does more with the states than its head does."""
+    from hone_trainer.methods.divergence import Head
+
+    alone = Head.logits
+    monkeypatch.setattr(Head, "logits", lambda self, states: alone(self, states) * 1.1)
+    error = refused(runs, plan_of(training={"maxSteps": 1}))
+    assert error.code == "UnsupportedModel"
+    assert "the head of a llama" in error.message
+    assert "use level Sequence" in error.message
+
+
 def test_sharded_weights_are_refused_with_the_way_out(plan_of: Any) -> None:
     plan, two = plan_of(processesPerNode=2, deepspeed={"zeroStage": 3}), Device(2, cuda=True, bf16=True)
     with pytest.raises(TrainerError, match="use zeroStage 2, or level Sequence"):

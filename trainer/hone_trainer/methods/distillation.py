@@ -77,6 +77,8 @@ class Taught(Dealt):
     teacher: Any
     """Frozen, and absent from checkpoints, since it is not part of the model."""
     temperature: float
+    is_compared = False
+    """Whether both heads were compared with their models', as in the first pass."""
     aux_loss_enabled: bool
     router_aux_loss_coef: float
     current_gradient_accumulation_steps: int
@@ -92,9 +94,13 @@ class Taught(Dealt):
         rows = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         counts = inputs["labels"][:, 1:] != IGNORED
         with torch.no_grad():
-            teacher, _ = divergence.Side.of(self.teacher, self.teacher, rows, counts)
+            teacher, known = divergence.Side.of(self.teacher, self.teacher, rows, counts)
         student, output = divergence.Side.of(self.model, model, rows, counts)
         with self.accelerator.autocast():
+            if not self.is_compared:
+                teacher.check(known)
+                student.check(output)
+                self.is_compared = True
             distance = divergence.summed(student, teacher, self.temperature)
         # The batch's count is that of all ranks, and DDP averages their gradients.
         of_all = num_items_in_batch is not None and self.args.average_tokens_across_devices

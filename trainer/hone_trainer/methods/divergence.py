@@ -16,10 +16,25 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hone_api.words.failures import FailureCode
+from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Generating, Network
 
 CHUNK = 128
 """Tokens whose logits and probabilities are in memory at a time."""
+
+
+_UNLIKE = 0.02
+"""Of the spread of a token's logits: far above what bfloat16 rounds away."""
+
+
+def unlike(model: Any) -> TrainerError:
+    """The refusal of a family whose head cannot be asked alone."""
+    message = (
+        f"distillation.level Logits: the head of a {model.config.model_type}, asked alone, gives other logits than the "
+        "model: use level Sequence"
+    )
+    return TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,10 @@ class Head:
             for hook in hooks:
                 hook.remove()
         # The outer one ends last; other modules have other outputs.
-        body, _, of_body = [passed for passed in seen if hasattr(passed[2], "last_hidden_state")][-1]
+        found = [passed for passed in seen if hasattr(passed[2], "last_hidden_state")]
+        if not found:
+            raise unlike(whole)
+        body, _, of_body = found[-1]
         return cls(whole, body, type(of_body)), of_body.last_hidden_state, output
 
     def logits(self, states: Tensor) -> Tensor:
@@ -81,6 +99,8 @@ class Side:
 
     head: Head
     states: Tensor
+    last: Tensor
+    """Those of the last token of each row: (rows, size)."""
 
     @classmethod
     def of(cls, network: Generating, model: Network, inputs: dict[str, Any], counts: Tensor) -> tuple[Side, Any]:
@@ -90,19 +110,27 @@ class Side:
             network, model, inputs: as of `Head.after`.
         """
         head, states, output = Head.after(network, model, inputs)
-        return cls(head, states[:, :-1][counts]), output
+        return cls(head, states[:, :-1][counts], states[:, -1]), output
+
+    def check(self, output: Any) -> None:
+        """Compare the head with the model, whose output this is: logits of the last token of each row.
+
+        Raises:
+            TrainerError: UnsupportedModel.
+        """
+        with torch.no_grad():
+            own, alone = output.logits[:, -1].float(), self.head.logits(self.last).float()
+        if own.shape != alone.shape or float((own - alone).abs().mean()) > _UNLIKE * float(own.std(1).mean()):
+            raise unlike(self.head.whole)
 
 
-def summed(student: Side, teacher: Side, temperature: float, most: int = 0) -> Tensor:
+def summed(student: Side, teacher: Side, temperature: float) -> Tensor:
     """The divergence in nats, summed over the tokens and multiplied by the temperature's square, so that its gradient
     keeps its size (Hinton et al., section 2). Only the student has a gradient.
 
     An embedding that is padded further than the other has logits of no token at its end, which are left out.
-
-    Args:
-        most: tokens that any rank may have, where their heads are asked together.
     """
-    pieces = -(-max(len(student.states), most, 1) // CHUNK)
+    pieces = -(-max(len(student.states), 1) // CHUNK)
     theirs = teacher.states.detach().tensor_split(pieces)
 
     def of_piece(index: int, states: Tensor) -> Tensor:
