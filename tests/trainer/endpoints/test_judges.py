@@ -130,6 +130,8 @@ def test_a_grade_is_scaled_to_1() -> None:
         ("Of {{reference.n}}: {{reference.at.row}}", '{"n": [1], "at": {"row": "7 {{x}}"}}', "Of [1]: 7 {{x}}"),
         ("It should say: {{reference}}", None, None),
         ("It should say: {{reference.text}}", "In Italy.", None),
+        ("It is {{ reference.my-list.1 }}", '{"my-list": ["a", "b"]}', "It is b"),
+        ("It is {{reference.list.2}}", '{"list": ["a", "b"]}', None),
         ("Braces {{ and }} {reference} stay", None, "Braces {{ and }} {reference} stay"),
     ],
 )
