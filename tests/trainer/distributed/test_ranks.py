@@ -215,15 +215,26 @@ def failed(code: str, message: str = "") -> TerminationMessage:
 
 
 @pytest.mark.attack("secrets in text")
+@pytest.mark.parametrize(
+    ("secret", "variables"),
+    [
+        ("gh" + "p_" + "Canary0123456789" * 2, {}),  # it looks like one
+        ("Canary-of-no-form", {"OF_A_SECRET": "Canary-of-no-form", "HONE_SECRET_VARIABLES": "OF_A_SECRET"}),
+    ],
+)
 def test_the_traceback_of_a_rank_hides_credentials(
-    forks: Any, make_plan: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    forks: Any,
+    make_plan: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    secret: str,
+    variables: dict[str, str],
 ) -> None:
     """It goes to the pod's log, whose end stands in status."""
-    secret = "gh" + "p_" + "Canary0123456789" * 2
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(make_plan(modelPath=f"{tmp_path}/{secret}").to_json()))
     command = [sys.executable, "-m", "hone_trainer.run.launch", str(plan), str(tmp_path)]
-    ForkedApart(forks().apart, command, {**os.environ, "RANK": "0", "LOCAL_RANK": "0"}).wait()
+    ForkedApart(forks().apart, command, {**os.environ, "RANK": "0", "LOCAL_RANK": "0", **variables}).wait()
     printed = capfd.readouterr()
     assert "Traceback (most recent call last)" in printed.err
     assert "holds no config.json" in printed.err
