@@ -139,7 +139,7 @@ def test_a_log_that_the_node_has_removed_is_said_to_be_gone(hone_in, images) -> 
         lambda: kubectl.get("pod", "evicted")["status"].get("reason") == "Evicted",
         lambda: kubectl.get("pod", "evicted"),
     )
-    words = r'hone: pod evicted ended \(Evicted: .*exceeds the limit "10Mi".*\), and its log is no longer on its node\n'
+    words = r'hone: pod evicted has ended \(Evicted: .*exceeds the limit "10Mi".*\), and its node has removed the log\n'
     assert re.fullmatch(words, hone("logs", "slow", code=CliExit.FAILED).stderr)
     kubectl("delete", "pod", "evicted", "--wait=false")
 
@@ -154,8 +154,10 @@ def test_the_page_shows_the_runs_in_a_browser(hone_in) -> None:
         browser.get(served.stdout.readline().removeprefix("Look at ").strip())
 
         def shows(*words: str) -> None:
-            wanted = lambda page: all(word in page.find_element(By.TAG_NAME, "main").text for word in words)  # noqa: E731
-            WebDriverWait(browser, HANG).until(wanted)
+            def are_there(page: Any) -> bool:
+                return all(word in page.find_element(By.TAG_NAME, "main").text for word in words)
+
+            WebDriverWait(browser, HANG).until(are_there)
 
         shows("fast", "slow", "Succeeded")
         browser.find_element(By.LINK_TEXT, "fast").click()

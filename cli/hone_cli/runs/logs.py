@@ -98,11 +98,13 @@ def _pods(objects: Objects, job: str) -> list[dict[str, Any]]:
 
 
 def _without_log(pod: dict[str, Any]) -> str:
-    """Why there is no log of a pod, as far as its status says."""
+    """Why a pod has no log, in the words of its status if it has any."""
     status = pod.get("status") or {}
     words = ": ".join(filter(None, [status.get("reason"), status.get("message")])).rstrip(". ")
-    ended = f" ended ({words}), and its log" if words else "'s log"
-    return f"pod {pod['metadata']['name']}{ended} is no longer on its node"
+    name = pod["metadata"]["name"]
+    if words:
+        return f"pod {name} has ended ({words}), and its node has removed the log"
+    return f"the node of pod {name} has removed its log"
 
 
 def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> dict[str, Any]:

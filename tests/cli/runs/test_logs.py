@@ -53,9 +53,9 @@ def objects():
     [
         (
             EVICTED,
-            "pod gone ended (Evicted: The node was low on resource: memory), and its log is no longer on its node",
+            "pod gone has ended (Evicted: The node was low on resource: memory), and its node has removed the log",
         ),
-        ({"phase": "Failed"}, "pod gone's log is no longer on its node"),
+        ({"phase": "Failed"}, "the node of pod gone has removed its log"),
     ],
 )
 def test_a_log_that_the_node_has_removed_is_an_error_with_the_reason(
