@@ -28,7 +28,7 @@ _UNLIKE = 0.02
 """Of the spread of a token's logits: far above what bfloat16 rounds away."""
 
 
-def unlike(model: Any) -> TrainerError:
+def unlike(model: Generating) -> TrainerError:
     """The refusal of a family whose head cannot be asked alone."""
     message = (
         f"distillation.level Logits: the head of a {model.config.model_type}, asked alone, gives other logits than the "
