@@ -86,8 +86,60 @@ def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> Non
             "staging.pods.annotations: k8s.io/x is of",
         ),
         ({"fullnameOverride": "1st"}, "1st: the name of a Service begins with a letter"),
+        ({"trainer": {"extraEnv": {"PATH": "x"}}}, "trainer.extraEnv: Hone itself sets PATH, choose another name"),
+        ({"trainer": {"extraEnv": [{"name": "HONE_X", "value": "y"}]}}, "trainer.extraEnv: Hone itself sets HONE_X"),
+        (
+            {"trainer": {"networks": {"roce": {"env": {"HOME": "x"}}}}},
+            "trainer.networks.roce.env: Hone itself sets HOME",
+        ),
+        (
+            {"resources": {"requests": {"memory": "1Gi"}}},
+            "resources.requests.memory 1Gi is more than resources.limits.memory 512Mi: raise the limit",
+        ),
+        ({"resources": {"requests": {"cpu": 1}, "limits": {"cpu": "900m"}}}, "requests.cpu 1 is more than resources"),
+        ({"resources": {"requests": {"memory": "2e9"}, "limits": {"memory": "1G"}}}, "requests.memory 2e9 is more"),
     ],
 )
 def test_what_would_break_the_operators_own_objects_is_refused(given: Any, said: str) -> None:
     with pytest.raises(HelmError, match=said):
         template(json.dumps(given))
+
+
+def test_other_variables_and_equal_amounts_are_taken() -> None:
+    same = {"requests": {"memory": "1024Mi", "cpu": "1000m"}, "limits": {"memory": "1Gi", "cpu": 1}}
+    template(json.dumps({"resources": same, "trainer": {"extraEnv": {"PATHS": "x", "NCCL_DEBUG": "INFO"}}}))
+
+
+NODES = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}
+VOLUME = {"name": "a", "projected": {"sources": [{"secret": {"name": "b", "items": [{"key": "c", "path": "d"}]}}]}}
+PODS = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "kubernetes.io/hostname"}
+OF_KUBERNETES: list[tuple[str, Any]] = [
+    ("affinity", {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NODES}}),
+    ("affinity", {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [PODS]}}),
+    ("topologySpreadConstraints", [PODS | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]),
+    ("extraVolumes", [VOLUME]),
+    ("extraVolumes", [{"name": "a", "csi": {"driver": "b", "volumeAttributes": {"c": "d"}}}]),
+    ("extraVolumeMounts", [{"name": "a", "mountPath": "/a", "readOnly": True}]),
+    ("networkPolicy.metricsFrom", [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]),
+    ("networkPolicy.dns", [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]),
+    ("networkPolicy.operator.egress", [{"ports": [{"port": 1, "endPort": 2}], "to": [{"ipBlock": {"cidr": "::/0"}}]}]),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), OF_KUBERNETES, ids=[path for path, _ in OF_KUBERNETES])
+def test_an_unknown_field_at_any_depth_is_refused_before_anything_is_written(path: str, value: Any) -> None:
+    assert is_accepted(tuple(path.split(".")), value)
+    accepted = [place for place, wrong in misspelt(value, path) if is_accepted(tuple(path.split(".")), wrong)]
+    assert [place for place in accepted if not place.endswith(("matchLabels", "volumeAttributes"))] == []
+
+
+def misspelt(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The value with an unknown field in one of its objects."""
+    if isinstance(node, dict):
+        yield place, node | {"unknown": "x"}
+        for name, value in node.items():
+            yield from ((where, node | {name: wrong}) for where, wrong in misspelt(value, f"{place}.{name}"))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            for where, wrong in misspelt(value, f"{place}[{index}]"):
+                yield where, [*node[:index], wrong, *node[index + 1 :]]

@@ -7,3 +7,7 @@
 {{- define "hone.isReservedKey" -}}
 {{- if and (regexMatch `^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|job-name|controller-uid)$` .) (not (hasPrefix "cluster-autoscaler.kubernetes.io/" .)) }}true{{ end }}
 {{- end }}
+{{- /* Environment variables that Hone itself sets. */ -}}
+{{- define "hone.isReservedEnv" -}}
+{{- if regexMatch `^(HF_ENDPOINT|HOME|LD_LIBRARY_PATH|LD_PRELOAD|PATH|PYTHONPATH|USER|KUBEFLOW_TRAINER_.*|HONE_.*|KUBERNETES_.*)$` . }}true{{ end }}
+{{- end }}

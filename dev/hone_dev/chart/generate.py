@@ -14,8 +14,10 @@ from pydantic.fields import FieldInfo
 from hone_api.base.meta import NUMBER
 from hone_api.base.rule import VALIDATIONS
 from hone_api.blocks.pod_settings import FREE_KEYS, RESERVED_KEYS
+from hone_dev.chart.kubernetes_types import resolved
 from hone_dev.chart.values import ChartValues
 from hone_dev.tools import paths
+from hone_operator.settings.section import RESERVED_ENV, RESERVED_ENV_PREFIXES
 from hone_operator.settings.values import Values
 
 CHART = paths.SOURCE / "charts" / "hone"
@@ -35,6 +37,7 @@ def generated() -> dict[Path, str]:
 
 def _settings() -> str:
     names = " ".join(f'"{name}"' for name, _, _ in _fields(Values))
+    taken = f"^({'|'.join((*sorted(RESERVED_ENV), *(f'{prefix}.*' for prefix in RESERVED_ENV_PREFIXES)))})$"
     return (
         f"{{{{- /* {NOTICE} */ -}}}}\n"
         "{{- /* The values that the operator reads as they are. */ -}}\n"
@@ -42,6 +45,9 @@ def _settings() -> str:
         "{{- /* Keys of labels and annotations that belong to Kubernetes, Kueue and Hone. */ -}}\n"
         f'{{{{- define "hone.isReservedKey" -}}}}\n{{{{- if and (regexMatch `{RESERVED_KEYS}` .) '
         f'(not (hasPrefix "{FREE_KEYS}" .)) }}}}true{{{{ end }}}}\n{{{{- end }}}}\n'
+        "{{- /* Environment variables that Hone itself sets. */ -}}\n"
+        f'{{{{- define "hone.isReservedEnv" -}}}}\n{{{{- if regexMatch `{taken}` . }}}}true{{{{ end }}}}\n'
+        "{{- end }}\n"
     )
 
 
@@ -52,6 +58,9 @@ def schema() -> dict[str, Any]:
     """
     out = ChartValues.model_json_schema(by_alias=True)
     _require(out, out["$defs"], ChartValues)
+    types: dict[str, Any] = {}
+    out = resolved(out, types)
+    out["$defs"] |= types
     out["$schema"] = "http://json-schema.org/draft-07/schema#"
     out["title"] = "Values of the chart hone"
     plain: dict[str, Any] = _plain(out)

@@ -11,7 +11,7 @@ from hone_operator.settings.section import Section
 
 def _by_name(*namespaces: str) -> Peer:
     expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
-    return Peer(namespaceSelector={"matchExpressions": [expression]})
+    return {"namespaceSelector": {"matchExpressions": [expression]}}
 
 
 class OperatorPolicy(Section):
@@ -22,7 +22,7 @@ class OperatorPolicy(Section):
     restrict_egress: bool = Field(False, description="Let the operator reach only networkPolicy.dns and egress.")
     egress: list[Egress] = Field(
         default_factory=lambda: [
-            Egress(ports=[{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]),
+            {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]},
         ],
         description="With restrictEgress: what the operator may reach in addition to DNS; by default the API server.",
     )
@@ -56,8 +56,8 @@ class NetworkPolicy(Section):
     )
     dns: list[Peer] = Field(
         default_factory=lambda: [
-            Peer(**_by_name("kube-system"), podSelector={"matchLabels": {"k8s-app": "kube-dns"}}),
-            Peer(ipBlock={"cidr": "169.254.20.10/32"}),
+            {**_by_name("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+            {"ipBlock": {"cidr": "169.254.20.10/32"}},
         ],
         description="Peers that answer DNS at port 53, used if egress is restricted: kube-dns or CoreDNS, and "
         "NodeLocal DNSCache.",

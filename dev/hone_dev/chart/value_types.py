@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, with_config
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, with_config
 from typing_extensions import TypedDict
 
 from hone_operator.settings.section import EnvName, SecretName, Section
@@ -24,63 +24,31 @@ Amount = (
 )
 
 
+KUBERNETES = "x-kubernetes-type"
+"""Keyword for a type of Kubernetes, in whose place the generator puts its schema."""
+
+
+def _of(name: str) -> WithJsonSchema:
+    return WithJsonSchema({KUBERNETES: f"io.k8s.api.{name}"})
+
+
+Affinity = Annotated[Map, _of("core.v1.Affinity")]
+Claim = Annotated[Map, _of("core.v1.ResourceClaim")]
+Egress = Annotated[Map, _of("networking.v1.NetworkPolicyEgressRule")]
+Peer = Annotated[Map, _of("networking.v1.NetworkPolicyPeer")]
+Spread = Annotated[Map, _of("core.v1.TopologySpreadConstraint")]
+Volume = Annotated[Map, _of("core.v1.Volume")]
+VolumeMount = Annotated[Map, _of("core.v1.VolumeMount")]
 ResourceName = Annotated[str, StringConstraints(pattern=r"^(cpu|memory|ephemeral-storage|hugepages-\w+|[^/]+/[^/]+)$")]
 
 
 @with_config(ConfigDict(extra="forbid"))
 class Resources(TypedDict, total=False):
-    """Resources of a container; each part may be absent."""
+    """Resources of a container, with stricter amounts than the schema of Kubernetes has; each part may be absent."""
 
     requests: dict[ResourceName, Amount]
     limits: dict[ResourceName, Amount]
-    claims: list[Map]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Affinity(TypedDict, total=False):
-    nodeAffinity: Map
-    podAffinity: Map
-    podAntiAffinity: Map
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Spread(TypedDict, total=False):
-    """A topology spread constraint."""
-
-    maxSkew: int
-    minDomains: int
-    topologyKey: str
-    whenUnsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
-    labelSelector: Map
-    matchLabelKeys: list[str]
-    nodeAffinityPolicy: Literal["Honor", "Ignore"]
-    nodeTaintsPolicy: Literal["Honor", "Ignore"]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Peer(TypedDict, total=False):
-    """Who reaches, or is reached, in a NetworkPolicy."""
-
-    podSelector: Map
-    namespaceSelector: Map
-    ipBlock: Map
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Egress(TypedDict, total=False):
-    ports: list[Map]
-    to: list[Peer]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class VolumeMount(TypedDict, total=False):
-    name: str
-    mountPath: str
-    mountPropagation: str
-    readOnly: bool
-    recursiveReadOnly: str
-    subPath: str
-    subPathExpr: str
+    claims: list[Claim]
 
 
 RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]

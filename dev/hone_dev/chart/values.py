@@ -24,6 +24,7 @@ from hone_dev.chart.value_types import (
     Resources,
     Secrets,
     Spread,
+    Volume,
     VolumeMount,
 )
 from hone_operator.settings.pods import TrainerPods
@@ -222,7 +223,7 @@ class ChartValues(Values):
     pod_annotations: Annotations = Field(default_factory=dict, description="Annotations of the operator's pod.")
     node_selector: Labels = Field(default_factory=dict, description="Nodes for the operator's pod.")
     tolerations: list[Toleration] = Field(default_factory=list, description="Taints that the operator's pod tolerates.")
-    affinity: Affinity = Field(default_factory=Affinity, description="Affinity of the operator's pod.")
+    affinity: Affinity = Field(default_factory=dict, description="Affinity of the operator's pod.")
     topology_spread_constraints: list[Spread] = Field(
         default_factory=list, description="Topology spread of the operator's pod."
     )
@@ -232,7 +233,7 @@ class ChartValues(Values):
         description="Additional environment variables of the operator's container as NAME: value. A list as in a pod, "
         "with {name, value} or {name, valueFrom}, is also taken.",
     )
-    extra_volumes: list[Map] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
+    extra_volumes: list[Volume] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
     extra_volume_mounts: list[VolumeMount] = Field(default_factory=list, description="Mounts of these volumes.")
     extra_objects: list[Map] = Field(default_factory=list, description="Additional objects, rendered with `tpl`.")
     metrics: Metrics = Field(default_factory=Metrics)
