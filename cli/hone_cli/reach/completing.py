@@ -27,13 +27,12 @@ def names_of(kind: str) -> Callable[[typer.Context, str], list[str]]:
 
 def context_names(incomplete: str) -> list[str]:
     """The contexts of the kubeconfig; none where it is broken."""
-    from kubernetes.config import ConfigException, list_kube_config_contexts
+    from hone_cli.reach import connecting
 
     try:
-        contexts, _ = list_kube_config_contexts()
-    except (ConfigException, OSError, ValueError):
+        return [name for name in connecting.context_names() if name.startswith(incomplete)]
+    except CommandError:
         return []
-    return sorted(each["name"] for each in contexts if each["name"].startswith(incomplete))
 
 
 def version_names(ctx: typer.Context, incomplete: str) -> list[str]:

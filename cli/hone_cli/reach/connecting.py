@@ -92,18 +92,46 @@ def read(context: str | None, configuration: client.Configuration) -> tuple[str,
     Raises:
         CommandError: there is none, it is broken, or a plugin gives no credentials.
     """
+    with _form_of_kubeconfig(), _failing_loudly():
+        merged = _merged()
+        loader = kube_config.KubeConfigLoader(
+            merged.config,
+            active_context=context or _current(merged.config_files),
+            config_base_path=None,
+            config_persister=merged.save_changes,
+        )
+        loader.load_and_set(configuration)
+    if (hook := configuration.refresh_api_key_hook) is not None:
+        configuration.refresh_api_key_hook = _loud(hook)
+    if not configuration.verify_ssl:  # as its owner chose
+        urllib3.disable_warnings(InsecureRequestWarning)
+    configuration.keep_alive = True
+    chosen = loader.current_context
+    return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
+
+
+def context_names() -> list[str]:
+    """The contexts of the kubeconfig, whether or not one of them is current.
+
+    Raises:
+        CommandError: there is none, or it is broken.
+    """
+    with _form_of_kubeconfig():
+        return sorted(str(each["name"]) for each in _merged().config.value.get("contexts") or ())
+
+
+def _merged() -> Any:
+    merged = kube_config.KubeConfigMerger(kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
+    if merged.config is None:
+        raise kube_config.ConfigException("no kubeconfig was found")
+    return merged
+
+
+@contextlib.contextmanager
+def _form_of_kubeconfig() -> Iterator[None]:
+    """Raises CommandError with what is wrong with the kubeconfig."""
     try:
-        with _failing_loudly():
-            merged = kube_config.KubeConfigMerger(kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
-            if merged.config is None:
-                raise kube_config.ConfigException("no kubeconfig was found")
-            loader = kube_config.KubeConfigLoader(
-                merged.config,
-                active_context=context or _current(merged.config_files),
-                config_base_path=None,
-                config_persister=merged.save_changes,
-            )
-            loader.load_and_set(configuration)
+        yield
     except kube_config.ConfigException as error:
         raise CommandError(str(error).rstrip(".")) from None
     except yaml.YAMLError as error:
@@ -114,13 +142,6 @@ def read(context: str | None, configuration: client.Configuration) -> tuple[str,
         raise CommandError(f"{error.filename or 'the kubeconfig'}: {error.strerror or error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CommandError(f"the kubeconfig has not the form of one: {error}") from None
-    if (hook := configuration.refresh_api_key_hook) is not None:
-        configuration.refresh_api_key_hook = _loud(hook)
-    if not configuration.verify_ssl:  # as its owner chose
-        urllib3.disable_warnings(InsecureRequestWarning)
-    configuration.keep_alive = True
-    chosen = loader.current_context
-    return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
 
 
 def _current(files: dict[str, Any]) -> str | None:

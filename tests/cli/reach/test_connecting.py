@@ -15,7 +15,7 @@ import yaml
 from support.servers.loopback import Handler, serve
 
 from hone_cli.errors import CommandError
-from hone_cli.reach import connecting
+from hone_cli.reach import completing, connecting
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_dev.tools.tools import kubectl
 
@@ -122,6 +122,22 @@ def test_a_broken_kubeconfig_is_one_sentence(use, tmp_path: Path, text: str) -> 
     use(tmp_path / "config")
     with pytest.raises(CommandError, match=r"^no cluster: "):
         Kube.load(None, None)
+
+
+@pytest.mark.parametrize("text", ["- a", "x", "a: [", "contexts: [1]", ""])
+def test_a_broken_kubeconfig_completes_no_context(use, tmp_path: Path, text: str) -> None:
+    """A traceback would stand in the line that is typed."""
+    file = tmp_path / "config"
+    file.write_text(text)
+    use(file)
+    assert completing.context_names("") == []
+
+
+def test_contexts_are_completed_where_none_is_current(use, tmp_path: Path) -> None:
+    """Then one must be typed."""
+    use(*(kubeconfig(tmp_path / name, "https://a", name, current=None) for name in ("two", "one", "tree")))
+    assert completing.context_names("") == ["one", "tree", "two"]
+    assert completing.context_names("t") == ["tree", "two"]
 
 
 def test_the_context_is_that_of_kubectl(use, tmp_path: Path) -> None:
