@@ -132,6 +132,8 @@ def test_a_grade_is_scaled_to_1() -> None:
         ("It should say: {{reference.text}}", "In Italy.", None),
         ("It is {{ reference.my-list.1 }}", '{"my-list": ["a", "b"]}', "It is b"),
         ("It is {{reference.list.2}}", '{"list": ["a", "b"]}', None),
+        ("It is {{reference.a}}", "[" * 200_000, None),
+        ("It is {{reference.list.²}}", '{"list": ["a", "b", "c"]}', None),
         ("Braces {{ and }} {reference} stay", None, "Braces {{ and }} {reference} stay"),
     ],
 )

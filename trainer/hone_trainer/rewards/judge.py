@@ -73,11 +73,11 @@ def with_reference(instructions: str, record: Mapping[str, Any]) -> str:
         if match[1] and isinstance(node, str):
             try:
                 node = json.loads(node)
-            except ValueError:
+            except (ValueError, RecursionError):
                 node = None
         for step in match[1].strip().split(".")[1:]:
             if isinstance(node, list):
-                node = node[int(step)] if step.isdigit() and int(step) < len(node) else None
+                node = node[int(step)] if step.isdecimal() and int(step) < len(node) else None
             else:
                 node = node.get(step) if isinstance(node, Mapping) else None
         if node is None:
