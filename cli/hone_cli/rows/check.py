@@ -15,7 +15,7 @@ import typer
 
 from hone_cli.errors import CommandError
 
-_NEEDED = ("duckdb", "jinja2", "jmespath", "py3langid", "pyarrow", "rapidfuzz", "re2", "rensa")
+_NEEDED = ("duckdb", "jinja2", "jmespath", "py3langid", "pyarrow", "re2", "rensa")
 """Packages of the extra `data`, by the names of their modules."""
 _CHECK = (sys.executable, "-m", "hone_trainer", "validate")
 

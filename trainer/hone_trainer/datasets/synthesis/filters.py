@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rapidfuzz.distance import LCSseq
-
 from hone_api.dataset.synthesis import Judge
 from hone_trainer.endpoints.client import Endpoint
 from hone_trainer.scoring.text_metrics import tokens
@@ -53,6 +51,8 @@ def rouge_l(a: list[str], b: list[str], at_least: float = 0.0) -> float:
     """ROUGE-L F1 (Lin 2004): 2 LCS / (len a + len b). 0 where it cannot reach `at_least`."""
     if not a or not b or 2 * min(len(a), len(b)) < at_least * (len(a) + len(b)):
         return 0.0
+    from rapidfuzz.distance import LCSseq  # only where rows are generated: `hone check` does without it
+
     return 2 * LCSseq.similarity(a, b) / (len(a) + len(b))
 
 
