@@ -143,3 +143,38 @@ def misspelt(node: Any, place: str) -> Iterator[tuple[str, Any]]:
         for index, value in enumerate(node):
             for where, wrong in misspelt(value, f"{place}[{index}]"):
                 yield where, [*node[:index], wrong, *node[index + 1 :]]
+
+
+class OnceEach(yaml.SafeLoader):
+    """Refuses a key that stands twice, as the YAML of Flux and kustomize does; Helm and kubectl take the last one."""
+
+
+def mapping(loader: OnceEach, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    found = loader.construct_mapping(node, deep=deep)
+    assert len(found) == len(node.value), node.start_mark
+    return found
+
+
+OnceEach.add_constructor("tag:yaml.org,2002:map", lambda loader, node: mapping(loader, node, deep=True))
+
+
+def test_a_label_of_one_kind_of_object_wins_over_a_label_of_all() -> None:
+    given = {
+        "commonLabels": {"release": "all", "team": "all"},
+        "podLabels": {"team": "pod"},
+        "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "pods"}}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "rule"}},
+        "dashboards": {"enabled": True, "sidecarLabel": "team", "sidecarLabelValue": "1"},
+    }
+    monitors = ("PodMonitor", "PrometheusRule")
+    rendered = template(json.dumps(given), "--api-versions=monitoring.coreos.com/v1")
+    documents = [each for each in yaml.load_all(rendered, OnceEach) if each]
+    labels = {each["kind"]: each["metadata"]["labels"] for each in documents if each["kind"] in monitors}
+    assert {kind: of["release"] for kind, of in labels.items()} == {"PodMonitor": "pods", "PrometheusRule": "rule"}
+    (operator,) = (each for each in documents if each["kind"] == "Deployment")
+    assert operator["metadata"]["labels"]["team"] == "all"
+    pod = operator["spec"]["template"]["metadata"]["labels"]
+    assert pod["team"] == "pod"
+    assert pod.items() >= operator["spec"]["selector"]["matchLabels"].items()
+    (dashboards,) = (each for each in documents if each["metadata"]["name"].endswith("-dashboards"))
+    assert dashboards["metadata"]["labels"]["team"] == "1"

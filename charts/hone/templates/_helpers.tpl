@@ -34,6 +34,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- /* With those of one kind of object, which win over commonLabels: a key that stands twice is no YAML for Flux and kustomize. */}}
+{{- define "hone.labelsWith" -}}
+{{ mergeOverwrite (include "hone.labels" (index . 0) | fromYaml) (index . 1) | toYaml }}
+{{- end }}
+
 {{- define "hone.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "hone.fullname" .) .Values.serviceAccount.name }}
