@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hone_dev.cluster import binaries, cleanup
 from hone_dev.cluster.node import REGISTRY
@@ -43,12 +45,14 @@ BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT"
 _MOST = {"operator": 200_000_000, "code": 5_000_000}
 """Bytes that a node pulls: for the operator, and of any image for a change of code."""
 _RUNROOT = "/run/hone-dev-buildah"  # what buildah has mounted; gone after each build
+_SNAPSHOT = re.compile("/archive/debian/")
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _CA = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def reference(target: str) -> str:
     """The full reference of the image of the present sources."""
-    digest = hashlib.sha256(f"{SUITE} {BASE_PACKAGES}".encode())
+    digest = hashlib.sha256(_base_inputs())
     for path in _inputs(target):
         digest.update(f"{path.relative_to(paths.SOURCE)}\0".encode() + path.read_bytes())
     return f"{REGISTRY}/hone/{target}:{digest.hexdigest()[:16]}"
@@ -95,15 +99,14 @@ def _buildah(*argv: str | Path, log: Path | None = None) -> str:
 
 def _base_image() -> str:
     """Debian with Python, made from the Debian archive, because there may be no registry to pull it from."""
-    mirror = [m] if (m := debian_mirror()) else []
-    key = hashlib.sha256(" ".join((SUITE, str(BASE_PACKAGES), *mirror)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(_base_inputs()).hexdigest()[:12]
     name = f"localhost/hone/base:{key}"
     if name in _images():
         return name
     with step("making the base image from Debian packages"), tempfile.TemporaryDirectory() as folder:
         archive, log = Path(folder, "base.tar"), paths.cache("logs") / "mmdebstrap.log"
         include = f"--include={','.join(BASE_PACKAGES)}"
-        run("mmdebstrap", "--variant=minbase", include, SUITE, archive, *mirror, log=log)
+        run("mmdebstrap", "--variant=minbase", include, SUITE, archive, *debian_sources(), log=log)
         container = _buildah("from", "scratch").strip()
         try:
             _buildah("add", "--quiet", container, archive, "/")
@@ -117,8 +120,30 @@ def debian_mirror() -> str | None:
     """Where the packages of the base image come from, and those that the Dockerfile adds; None: Debian's own mirrors.
 
     A snapshot of the archive has a date in its address, and gives the same packages for ever.
+
+    Raises:
+        HoneDevError: it has credentials, which would stand in the images and in the provenance.
     """
-    return os.environ.get("HONE_DEBIAN_MIRROR") or None
+    mirror = os.environ.get("HONE_DEBIAN_MIRROR") or None
+    if mirror and "@" in urlsplit(mirror).netloc:
+        raise HoneDevError("HONE_DEBIAN_MIRROR has credentials", "name a mirror that needs none")
+    return mirror
+
+
+def debian_sources() -> list[str]:
+    """What mmdebstrap and apt in the images read: by an address alone they would leave out updates and security."""
+    mirror = debian_mirror()
+    if mirror is None or not _SNAPSHOT.search(mirror):
+        return [mirror] if mirror else []
+    options = f"[signed-by={_KEYRING} check-valid-until=no]"  # a snapshot is older than its lists are valid
+    security = _SNAPSHOT.sub("/archive/debian-security/", mirror)
+    suites = ((mirror, SUITE), (mirror, f"{SUITE}-updates"), (security, f"{SUITE}-security"))
+    return [f"deb {options} {address} {suite} main" for address, suite in suites]
+
+
+def _base_inputs() -> bytes:
+    """What the base image is made from, and with it every other image."""
+    return " ".join((SUITE, str(BASE_PACKAGES), *debian_sources())).encode()
 
 
 def _package_cache() -> Path:
