@@ -411,3 +411,50 @@ def test_the_example_brings_the_chart_and_a_team(platform: Platform) -> None:
     }
     assert not_ready == {"Deployment"}, "nothing runs pods here"
     assert space.names("FineTuneJob") == ["help-desk-1"]
+
+
+def test_the_account_of_the_guide_writes_what_a_team_keeps_in_git_and_nothing_else(platform: Platform) -> None:
+    """Each way to apply; the objects of the guide, in a namespace of this test."""
+    space, apps = platform.space(), platform.apps
+    platform.kubectl("--namespace=argocd", "create", "serviceaccount", "team-a")
+    (project,) = gitops.guide_objects("AppProject")
+    project["spec"]["sourceRepos"] = ["*"]
+    rights = {"apiVersion": "v1", "kind": "List", "items": gitops.guide_objects("Role")}
+    files = {}
+    for name, body in (("project", project), ("rights", rights)):
+        files[name] = platform.folder / f"{name}.json"
+        files[name].write_text(json.dumps(body).replace('"namespace": "team-a"', f'"namespace": "{space.name}"'))
+    platform.kubectl("apply", "--validate=false", f"--filename={files['project']}")
+    impersonation = '--patch={"data":{"application.sync.impersonation.enabled":"%s"}}'
+    patch = ("--namespace=argocd", "patch", "configmap", "argocd-cm")
+    platform.kubectl(*patch, impersonation % "true")
+    try:
+        platform.git.commit({f"{space.name}/{name}": text for name, text in gitops.of_team("0").items()})
+        apps.create("few", f"{space.name}/few", space.name, automated=False, project="team-a")
+        assert "forbidden" in str(apps.sync("few")["syncResult"])
+        platform.kubectl("apply", f"--filename={files['rights']}")
+        kinds = ("ConfigMap", "Dataset", "FineTuneJob", "Model")
+        for revision, options in (("1", ()), ("2", ("ServerSideApply=true",)), ("3", ())):
+            platform.git.commit({f"{space.name}/{name}": text for name, text in gitops.of_team(revision).items()})
+            apps.refreshed("few")
+            ended = apps.sync("few", *options)
+            assert ended["phase"] == "Succeeded", ended["message"]
+            for kind in kinds:
+                assert space.get(kind, "few")["metadata"]["annotations"]["example.org/revision"] == revision
+        assert apps.refreshed("few")["status"]["sync"]["status"] == "Synced"
+        platform.git.commit({f"{space.name}/few/rights.yaml": yaml.safe_dump(gitops.FOREIGN)})
+        apps.refreshed("few")
+        refused = apps.sync("few")
+        assert refused["phase"] == "Failed"
+        (binding,) = (r for r in refused["syncResult"]["resources"] if r["kind"] == "RoleBinding")
+        assert "forbidden" in binding["message"]
+        left = {f"{space.name}/{name}": None for name in (*gitops.of_team(), "few/rights.yaml")}
+        platform.git.commit({**left, f"{space.name}/few/.keep": ""})
+        apps.refreshed("few")
+        assert apps.sync("few", prune=True)["phase"] == "Succeeded"
+        for kind in kinds:
+            space.until(lambda kind=kind: "few" not in space.names(kind), f"the {kind} is pruned")
+        log = platform.folder / "plane" / "logs" / "audit.log"
+        assert gitops.writers(log, space.name) == {"system:serviceaccount:argocd:team-a"}
+    finally:
+        platform.kubectl(*patch, impersonation % "false")

@@ -1,6 +1,6 @@
 """docs/guides/gitops.md by the real controllers of Flux, a Git server, the operator; pods are played by hand."""
 
-import re
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,6 @@ from hone_dev.tools.shell import run
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.long, pytest.mark.gitops]
 EXAMPLE = paths.SOURCE / "examples" / "15-gitops"
-GUIDE = paths.SOURCE / "docs" / "guides" / "gitops.md"
 AGENT = "kustomize-controller"
 PLACE = "https://git.example.org/platform/"
 
@@ -186,8 +185,7 @@ def test_a_job_that_is_pruned_and_restored_does_not_train_again(platform: Platfo
 def test_the_kustomization_of_the_guide_sees_what_is_accepted_and_what_fails(
     platform: Platform, team: Namespace
 ) -> None:
-    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "healthCheckExprs" in b)
-    body = yaml.safe_load(block)
+    (body,) = gitops.guide_objects("Kustomization", "healthCheckExprs")
     body["spec"] |= {"targetNamespace": "team-a", "sourceRef": {"kind": "GitRepository", "name": "fine-tuning"}}
     file = "fine-tuning/guide.yaml"
     platform.flux.commit({file: yaml.safe_dump(job("guide"))})
@@ -203,3 +201,39 @@ def test_the_kustomization_of_the_guide_sees_what_is_accepted_and_what_fails(
     read = team.until(lambda: [name for name in team.names("Job") if name.startswith("bad-")], "the Job of bad")[0]
     team.fail(read, 65, {"code": "InvalidRow", "message": "row 3 has no text"})
     assert "Dataset/team-a/bad" in platform.flux.reaches("fine-tuning", "HealthCheckFailed")["message"]
+
+
+def test_the_account_of_the_guide_writes_what_a_team_keeps_in_git_and_nothing_else(
+    platform: Platform, team: Namespace
+) -> None:
+    platform.kubectl("--namespace=flux-system", "create", "serviceaccount", "team-a")
+    platform.flux.commit(gitops.of_team())
+    (body,) = gitops.guide_objects("Kustomization", "healthCheckExprs")
+    body["metadata"]["name"] = "few"
+    body["spec"] |= {"path": "./few", "targetNamespace": "team-a", "serviceAccountName": "team-a"}
+    body["spec"] |= {"sourceRef": {"kind": "GitRepository", "name": "fine-tuning"}, "retryInterval": "1s"}
+    platform.kube.call("POST", platform.flux.GROUP, body)
+    assert "forbidden" in platform.flux.reaches("few", "ReconciliationFailed")["message"]
+    rights = {"apiVersion": "v1", "kind": "List", "items": gitops.guide_objects("Role")}
+    file = platform.folder / "rights.json"
+    file.write_text(json.dumps(rights))
+    platform.kubectl("apply", f"--filename={file}")
+    until_played(team, "materialize")
+    platform.flux.reaches("few", "ReconciliationSucceeded")
+    platform.flux.commit(gitops.of_team("2"))
+    platform.flux.reaches("few", "ReconciliationSucceeded")
+    kinds = ("ConfigMap", "Dataset", "FineTuneJob", "Model")
+    for kind in kinds:
+        assert team.get(kind, "few")["metadata"]["annotations"]["example.org/revision"] == "2"
+    platform.flux.commit({"few/rights.yaml": yaml.safe_dump(gitops.FOREIGN)})
+    refused = platform.flux.reaches("few", "ReconciliationFailed")["message"]
+    assert "RoleBinding/team-a/few" in refused
+    assert "forbidden" in refused
+    platform.flux.revert()
+    nothing = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: []\n"
+    platform.flux.commit(dict.fromkeys(gitops.of_team()) | {"few/kustomization.yaml": nothing})
+    platform.flux.reaches("few", "ReconciliationSucceeded")
+    for kind in kinds:
+        team.until(lambda kind=kind: "few" not in team.names(kind), f"the {kind} is pruned")
+    log = platform.folder / "plane" / "logs" / "audit.log"
+    assert "system:serviceaccount:flux-system:team-a" in gitops.writers(log, "team-a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import uuid
@@ -13,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from support.cluster.hand import Namespace, training_result
 from support.cluster.kube import Kube, wait_until
+
+from hone_dev.tools import paths
 
 DIGEST = "sha256:" + "1" * 64
 RESULTS: dict[str, Any] = {
@@ -78,12 +82,14 @@ class Applications:
     def __init__(self, kube: Kube, url: str) -> None:
         self.kube, self.url = kube, url
 
-    def create(self, name: str, path: str, namespace: str, automated: bool = True, **policy: Any) -> None:
+    def create(
+        self, name: str, path: str, namespace: str, automated: bool = True, project: str = "default", **policy: Any
+    ) -> None:
         """An Application for a folder of the repository; by default it is synced, healed and pruned by itself."""
         if automated:
             policy["automated"] = {"prune": True, "selfHeal": True}
         spec = {
-            "project": "default",
+            "project": project,
             "source": {"repoURL": self.url, "targetRevision": "main", "path": path},
             "destination": {"server": "https://kubernetes.default.svc", "namespace": namespace},
             "syncPolicy": policy,
@@ -200,6 +206,61 @@ def writes(audit_log: Path, agent: str) -> list[str]:
         ):
             found.append(f"{event['verb']} {ref['resource']} {ref.get('namespace')}/{ref.get('name', '')}")
     return found
+
+
+def writers(audit_log: Path, namespace: str) -> set[str]:
+    """Who has written objects in a namespace, other than as itself: the users that a program impersonated."""
+    events = [json.loads(line) for line in audit_log.read_text().splitlines()]
+    return {
+        event["impersonatedUser"]["username"]
+        for event in events
+        if "impersonatedUser" in event and event.get("objectRef", {}).get("namespace") == namespace
+    }
+
+
+def guide_objects(kind: str, with_text: str = "") -> list[dict[str, Any]]:
+    """The objects of the block in docs/guides/gitops.md that begins with this kind, and has this text."""
+    guide = (paths.SOURCE / "docs" / "guides" / "gitops.md").read_text()
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL) if with_text in block]
+    (objects,) = (found for found in map(list, map(yaml.safe_load_all, blocks)) if found[0]["kind"] == kind)
+    return objects
+
+
+def of_team(revision: str = "1") -> dict[str, str]:
+    """Files of a team that its account may write: rows, what is read from them, a job and a Model."""
+    spec = {
+        "model": {"uri": "pvc://models/smol"},
+        "datasets": [{"name": "few"}],
+        "resources": {"cpu": "1", "memory": "1Gi"},
+        "output": {"modelName": "few"},
+    }
+    bodies: dict[str, dict[str, Any]] = {
+        "ConfigMap": {"data": {"rows.jsonl": json.dumps({"text": "a"})}},
+        "Dataset": {"spec": {"source": {"uri": "configmap://few/rows.jsonl"}}},
+        "FineTuneJob": {"spec": spec},
+        "Model": {"spec": {}},
+    }
+    return {
+        f"few/{kind.lower()}.yaml": yaml.safe_dump(
+            {
+                "apiVersion": "v1" if kind == "ConfigMap" else "hone.dev/v1alpha1",
+                "kind": kind,
+                "metadata": {"name": "few", "annotations": {"example.org/revision": revision}},
+                **body,
+            }
+        )
+        for kind, body in bodies.items()
+    }
+
+
+FOREIGN = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "RoleBinding",
+    "metadata": {"name": "few"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+    "subjects": [{"kind": "ServiceAccount", "name": "default"}],
+}
+"""What a team must not get by a commit."""
 
 
 class Kustomizations:
