@@ -130,7 +130,7 @@ def optional(schema: Any) -> Any:
 def commands(program: str) -> set[str]:
     """Each use of a program on a page, without its prompt and its pipe."""
     text = "".join(page.read_text().replace("\\\n", " ") for page in PAGES)
-    lines = re.findall(rf"(?:^\$ (?:\S*/)?|`){program} ([a-z][^`\n]*)", text, re.M)
+    lines = re.findall(rf"(?:^(?:\$ (?:\S*/)?)?|`){program} ([a-z][^`\n]*)", text, re.M)
     return {re.split(r" [|>] |  +#|; ", line)[0].strip() for line in lines}
 
 
