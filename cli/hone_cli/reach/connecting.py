@@ -82,6 +82,8 @@ class PodForward(PortForward):  # type: ignore[misc]  # the library has no types
     def _proxy(self) -> None:
         with contextlib.suppress(Exception):  # of the socket, of TLS, of the WebSocket, of a frame
             super()._proxy()
+        with contextlib.suppress(Exception):
+            self.websocket.shutdown()
         for port in self.local_ports.values():
             port.python.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_way_into_the_pod_that_breaks_ends_the_connection(capfd):
             assert near.recv(100) == b""
         tunnel.close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_way_that_broke_keeps_no_connection():
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/team/pods/one/portforward", forward)
+    with running(app) as server:
+        far, close = Kube("team", client.Configuration(host=server)).stream("one")
+        websocket = close.__self__.websocket
+        assert websocket.sock
+        far.sendall(b"break")
+        assert far.recv(100) == b""
+        deadline = time.monotonic() + 30
+        while websocket.sock:  # of the other thread, which may be about to close it
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        close()
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
