@@ -49,6 +49,18 @@ def test_each_value_accepts_its_own_type_alone() -> None:
     assert accepted == []
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *(("resources.requests.cpu", cpu) for cpu in (0.5, ".5", "500m", "+1", "1e-1")),
+        ("extraEnv", {"of.a-proxy": "x"}),
+        ("extraEnv", [{"name": "of.a-proxy", "value": "x"}]),
+    ],
+)
+def test_what_kubernetes_takes_is_accepted(path: str, value: Any) -> None:
+    assert is_accepted(tuple(path.split(".")), value)
+
+
 @pytest.mark.parametrize("name", ["null", "true", "123", "1e3"])
 def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> None:
     """The rights of the operator in a namespace `null` were given in the namespace of the release."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, with_config
 from typing_extensions import TypedDict
 
-from hone_operator.settings.section import EnvName, SecretName, Section
+from hone_operator.settings.section import SecretName, Section
 
 Map = dict[str, Any]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
@@ -16,10 +16,12 @@ Repository = Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s
 PrometheusDuration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))+$")]
 AlertLabels = dict[Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str]
 Address = Annotated[str, StringConstraints(pattern=r"^\S*$", max_length=1024)]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=253)]
+"""Of an environment variable, as Kubernetes has it."""
 ImageTag = Annotated[str, StringConstraints(pattern=r"^(\w[\w.-]{0,127})?$")]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 Amount = (
-    Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$")]
+    Annotated[str, StringConstraints(pattern=r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE]-?[0-9]+)?$")]
     | Annotated[float, Field(ge=0)]
 )
 
@@ -69,9 +71,9 @@ class EnvVariable(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: EnvName
+    name: VariableName
     value: str = ""
 
 
-Env = dict[EnvName, str] | list[EnvVariable]
+Env = dict[VariableName, str] | list[EnvVariable]
 """{NAME: value}, or the list that Kubernetes has in a container. The chart's default is a map, which Helm can merge."""
