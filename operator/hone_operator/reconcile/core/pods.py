@@ -170,9 +170,13 @@ def unbound_claims(pods: Iterable[PodState]) -> set[str]:
     return claims
 
 
+_LOST_UPDATE = "Operation cannot be fulfilled on "
+"""The scheduler's SchedulerError where another has changed an object meanwhile; it tries again by itself."""
+
+
 def _pod_waiting(pod: PodState, claims: tuple[str, ...]) -> Waiting | None:
     unscheduled = pod.scheduling
-    if unscheduled.status == "False":
+    if unscheduled.status == "False" and _LOST_UPDATE not in (unscheduled.message or ""):
         reason = Quoted(unscheduled.reason or FailureCode.UNSCHEDULABLE)
         message = "no node fits" if unscheduled.message is None else unscheduled.message
         words = scheduling_gate(pod.body) or explain(message, Needs.of(pod.body, claims))

@@ -311,6 +311,17 @@ def test_a_pod_that_waits_is_reported(life, conditions):
     assert conditions(life.status)["Ready"] == "False/Unschedulable"
 
 
+def test_a_lost_update_of_the_scheduler_is_not_a_state(life, conditions):
+    """It tries again by itself, a moment later."""
+    life.tick()
+    before = conditions(life.status)["Ready"]
+    pod = life.world.unscheduled('Operation cannot be fulfilled on pods/binding "x": the object has been modified')
+    pod["status"]["conditions"][0]["reason"] = "SchedulerError"
+    life.children[-1] = life.world.child(life.children[-1].body, pod)
+    life.tick(5)
+    assert conditions(life.status)["Ready"] == before
+
+
 @pytest.mark.faults("O16")
 def test_an_image_that_cannot_be_pulled_stalls_after_the_start_timeout(life, conditions):
     life.tick()
