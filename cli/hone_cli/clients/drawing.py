@@ -29,10 +29,13 @@ def chart(curves: Mapping[str, Curve], title: str) -> str:
         return ""
     steps, values = [step for step, _ in points], [value for _, value in points]
     left, right, low, high = min(steps), max(steps), min(values), max(values)
-    across, up = (_WIDTH - _LEFT - 8) / (right - left or 1), (_HEIGHT - _BELOW - 8) / (high - low or 1)
+    wide, tall = _WIDTH - _LEFT - 8, _HEIGHT - _BELOW - 8
 
     def place(step: int, value: float) -> str:
-        return f"{_LEFT + (step - left) * across:.1f},{_HEIGHT - _BELOW - (value - low) * up:.1f}"
+        """One step, or one value, is in the middle."""
+        x = (step - left) / (right - left) if right > left else 0.5
+        y = (value - low) / (high - low) if high > low else 0.5
+        return f"{_LEFT + x * wide:.1f},{_HEIGHT - _BELOW - y * tall:.1f}"
 
     lines = [
         part
@@ -40,8 +43,14 @@ def chart(curves: Mapping[str, Curve], title: str) -> str:
         for part in _lines([place(*point) if math.isfinite(point[1]) else None for point in curve], number)
     ]
     bottom = _HEIGHT - _BELOW
-    texts = [_text(_LEFT - 6, 14, f"{high:.4g}", "end"), _text(_LEFT - 6, bottom, f"{low:.4g}", "end")]
-    texts += [_text(_LEFT, _HEIGHT - 6, f"step {left}"), _text(_WIDTH - 8, _HEIGHT - 6, f"{right}", "end")]
+    if high > low:
+        texts = [_text(_LEFT - 6, 14, f"{high:.4g}", "end"), _text(_LEFT - 6, bottom, f"{low:.4g}", "end")]
+    else:
+        texts = [_text(_LEFT - 6, 8 + tall / 2 + 4, f"{high:.4g}", "end")]
+    if right > left:
+        texts += [_text(_LEFT, _HEIGHT - 6, f"step {left}"), _text(_WIDTH - 8, _HEIGHT - 6, f"{right}", "end")]
+    else:
+        texts.append(_text(_LEFT + wide / 2, _HEIGHT - 6, f"step {left}", "middle"))
     for number, (name, curve) in enumerate(curves.items()):
         y = _HEIGHT + _LINE * (number + 1) - 6
         lines.append(f'<path d="M{_LEFT},{y - 4}h20" stroke="{_color(number)}" stroke-width="3"{_dashes(number)}/>')
@@ -61,11 +70,14 @@ def _lines(places: Sequence[str | None], number: int) -> Iterator[str]:
         if place is not None:
             stretch.append(place)
         elif stretch:
-            drawn = stretch if len(stretch) > 1 else [*stretch, *stretch]
-            yield (
-                f'<polyline points="{" ".join(drawn)}" fill="none" stroke="{_color(number)}" stroke-width="2" '
-                f'stroke-linecap="round" stroke-linejoin="round"{_dashes(number)}/>'
-            )
+            if len(stretch) == 1:
+                x, _, y = stretch[0].partition(",")
+                yield f'<circle cx="{x}" cy="{y}" r="4" fill="{_color(number)}"/>'
+            else:
+                yield (
+                    f'<polyline points="{" ".join(stretch)}" fill="none" stroke="{_color(number)}" stroke-width="2" '
+                    f'stroke-linecap="round" stroke-linejoin="round"{_dashes(number)}/>'
+                )
             stretch = []
 
 

@@ -80,7 +80,11 @@ def compared(bodies: list[dict[str, Any]], versions: list[dict[str, Any] | None]
     settings = [dict(_flat(body["spec"])) | _digests(body) for body in bodies]
     numbers = [dict(_numbers(version)) for version in versions]
     drawn = [
-        {name: f"{spark(points, _WIDTH)} {points[-1][1]:.4g}" for name, points in curves(body).items() if points}
+        {
+            name: f"{spark(points, _WIDTH)} {points[-1][1]:.4g}".lstrip()
+            for name, points in curves(body).items()
+            if points
+        }
         for body in bodies
     ]
     states = [{"state": (body.get("status") or {}).get("phase") or JobPhase.PENDING} for body in bodies]

@@ -122,9 +122,9 @@ def curves(job: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
 
 
 def spark(points: list[tuple[int, float]], width: int) -> str:
-    """The values as one line of blocks, the lowest first of them."""
+    """The values as one line of blocks, the lowest first of them; one value has no shape."""
     numbers = [number for _, number in points if math.isfinite(number)][-width:]
-    if not numbers:
+    if len(numbers) < 2:
         return ""
     low, span = min(numbers), max(numbers) - min(numbers) or 1.0
     return "".join(_BLOCKS[round((number - low) / span * (len(_BLOCKS) - 1))] for number in numbers)

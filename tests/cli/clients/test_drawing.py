@@ -24,9 +24,17 @@ def test_every_curve_is_within_its_frame(name: str) -> None:
     svg = ElementTree.fromstring(chart({name: CURVES[name]}, name))
     width, height = map(float, svg.attrib["viewBox"].split()[2:])
     lines = [element.attrib["points"] for element in svg.iter("polyline")]
+    lines += [f"{element.attrib['cx']},{element.attrib['cy']}" for element in svg.iter("circle")]
     assert len(lines) == (3 if name == "a gap" else 1)
     numbers = [tuple(map(float, pair.split(","))) for line in lines for pair in line.split()]
     assert all(0 <= x <= width and 0 <= y <= height for x, y in numbers)
+
+
+def test_one_point_is_a_dot_in_the_middle_with_its_numbers_once() -> None:
+    svg = ElementTree.fromstring(chart({"loss": [(3, 2.0)]}, "loss"))
+    (dot,) = svg.iter("circle")
+    assert (float(dot.attrib["cx"]), float(dot.attrib["cy"])) == (264, 68)
+    assert [text.text for text in svg.iter("text")] == ["2", "step 3", "loss 2"]
 
 
 def test_names_are_text_and_nothing_needs_a_style_sheet() -> None:

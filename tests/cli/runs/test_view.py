@@ -101,7 +101,7 @@ def test_curves_are_drawn_with_the_lowest_as_the_lowest() -> None:
     assert spark(drawn["loss"], 10) == "█▅▁"
     assert spark(drawn["loss"], 2) == "█▁"
     assert math.isnan(drawn["eval_loss"][0][1])
-    assert spark(drawn["eval_loss"], 10) == "▁"
+    assert spark(drawn["eval_loss"], 10) == ""
     assert spark([], 10) == ""
     assert spark([(1, math.inf), (2, 1.0), (3, 2.0)], 10) == "▁█"
 
