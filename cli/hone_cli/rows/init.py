@@ -72,6 +72,9 @@ def init(
         Path | None, typer.Option("--output", "-o", help="The manifest; default: NAME.yaml. - prints it.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a manifest that exists.")] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Of the commands that are printed; default: the context's.")
+    ] = None,
 ) -> None:
     """Write a manifest for the rows of a file.
 
@@ -100,8 +103,9 @@ def init(
         typer.echo(text, nl=False)
         return
     write_whole(target, text.encode())
-    upload = "" if "://" in source else f"hone upload {shlex.quote(source)} {chosen} && "
-    typer.echo(f"{target} is written. Next: {upload}hone run {shlex.quote(str(target))}", err=True)
+    there = f" -n {shlex.quote(namespace)}" if namespace else ""
+    upload = "" if "://" in source else f"hone upload {shlex.quote(source)} {chosen}{there} && "
+    typer.echo(f"{target} is written. Next: {upload}hone run {shlex.quote(str(target))}{there}", err=True)
 
 
 def manifest(request: ManifestRequest, result: Mapping[str, Any]) -> str:

@@ -148,9 +148,10 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.mark.trainer
 def test_a_file_becomes_a_manifest_without_questions(rows: Path) -> None:
-    done = hone("init", "rows.jsonl", "-m", "Qwen/Qwen2.5-0.5B-Instruct", "--gpu", "NVIDIA-L4", cwd=rows)
+    done = hone("init", "rows.jsonl", "-m", "Qwen/Qwen2.5-0.5B-Instruct", "--gpu", "NVIDIA-L4", "-n", "team", cwd=rows)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("rows.yaml is written. Next: hone upload rows.jsonl rows && ")
+    following = "hone upload rows.jsonl rows -n team && hone run rows.yaml -n team"
+    assert done.stderr.splitlines()[-1] == f"rows.yaml is written. Next: {following}"
     dataset, job = yaml.safe_load_all((rows / "rows.yaml").read_text())
     assert dataset["spec"]["source"]["uri"] == "configmap://rows/rows.jsonl"
     assert job["spec"]["resources"]["gpuProducts"] == ["NVIDIA-L4"]
