@@ -141,9 +141,11 @@ def new_namespace(cluster: Path) -> Iterator[NewNamespace]:
         name = f"e2e-{stem[:40].strip('-')}-{os.urandom(3).hex()}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "hone.dev/enabled": "true"}
         everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        yield Kubectl(cluster, name)
-        everywhere("delete", "namespace", name, "--ignore-not-found", "--wait=false")
-        deleted.append(f"namespace/{name}")
+        try:
+            yield Kubectl(cluster, name)
+        finally:  # also where a fixture that uses it fails
+            everywhere("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+            deleted.append(f"namespace/{name}")
 
     yield make
     if deleted:
