@@ -23,7 +23,7 @@ from hone_cli.errors import CommandError, printable
 from hone_cli.reach import files, pod
 from hone_cli.reach.bar import bar
 from hone_cli.reach.completing import version_names
-from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
+from hone_cli.reach.copying import Copied, MissingFileError, check_folder, copy, copy_one
 from hone_cli.reach.guard import digest
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.remote_files import RemoteFiles
@@ -75,6 +75,7 @@ def fetch(kube: Kube, version: Mapping[str, Any], artifact: Artifact, folder: Pa
     Raises:
         CommandError: see `into`; or the pod cannot run.
     """
+    check_folder(folder, artifact.digest)  # before a pod is started
     with _reached(kube, version, artifact) as source:
         return into(folder, source, artifact, is_signed(version))
 

@@ -75,7 +75,7 @@ def copy(
         CommandError: the folder is not ours or has no room, the connection breaks again and again, or the files are
             not those of the record.
     """
-    _check_folder(folder, digest)
+    check_folder(folder, digest)
     text = _read_whole(source, MANIFEST)
     entries = _entries(text, digest)
     total = sum(entry.size for entry in entries)
@@ -130,8 +130,12 @@ def _after(before: int, total: int, progress: Callable[[int, int], None]) -> Cal
     return lambda size: progress(before + size, total)
 
 
-def _check_folder(folder: Path, digest: str) -> None:
-    """Whether the folder is new, empty, or has this model, complete or not."""
+def check_folder(folder: Path, digest: str) -> None:
+    """Let a folder pass that is new, empty, or has this model, complete or not.
+
+    Raises:
+        CommandError: it has something else, which is left alone.
+    """
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"{folder} is a file: name a folder")
     begun, finished = folder / WORK / _DIGEST, folder / MANIFEST

@@ -25,8 +25,8 @@ def create(kube: Kube, body: Mapping[str, Any]) -> str:
         CommandError: the API server refuses.
     """
     name = str(body["metadata"]["name"])
-    typer.echo(f"Starting pod {name} from image {body['spec']['containers'][0]['image']} …", err=True)
     asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
+    typer.echo(f"Starting pod {name} from image {body['spec']['containers'][0]['image']} …", err=True)
     return name
 
 
