@@ -61,7 +61,7 @@ def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
     found: dict[str, dict[str, None]] = {name: {} for name in Mirrored._fields}
     for body in bodies:
         for path, text in _texts(body):
-            if path[-1] in _IMAGES and text:
+            if text and (path[-1] in _IMAGES or path[-2:] == ("image", "reference")):
                 found["images"][text] = None
             elif "://" not in text or not str(body.get("apiVersion")).startswith("hone.dev/") or _written(path):
                 continue

@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 from support.cluster import quick_yaml
 from support.cluster.chart_documents import template
+from support.cluster.desired_objects import CASES, PLATFORM
 from typer.testing import CliRunner
 
 from hone_api.generate import KINDS
@@ -19,6 +21,7 @@ from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.runs.mirror import needs, script
+from hone_operator.settings.pods import TrainerSettings
 
 pytestmark = pytest.mark.pure
 REGISTRY = "reg.example:5000/mirror"
@@ -32,6 +35,36 @@ def test_images_are_copied_to_where_the_chart_looks_for_them() -> None:
     assert copied == {image.partition("@")[0] for image in asked}
     assert f"{REGISTRY}/vllm/vllm-openai:v0.31.0" in copied, "which `hone serve` prints"
     assert len(copied) == 4
+
+
+def images(node: Any) -> Iterator[str]:
+    """Those that pods run and mount."""
+    for pod in [node] if isinstance(node, dict) else ():
+        for container in (*pod.get("containers", ()), *pod.get("initContainers", ())):
+            yield container["image"]
+        yield from (volume["image"]["reference"] for volume in pod.get("volumes") or () if "image" in volume)
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from images(part)
+
+
+def test_every_image_that_a_pod_runs_is_listed() -> None:
+    """Pods of the chart with all that adds some, and of every kind of work of the operator."""
+    volume = {"name": "tools", "image": {"reference": "registry.example/tools:1"}}
+    sidecar = {"name": "more", "image": "registry.example/more:1"}
+    more = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "more"}, "spec": {"initContainers": [sidecar]}}
+    values = VLLM | {"extraVolumes": [volume], "extraObjects": [more], "helmTest": {"namespace": "team-a"}}
+    documents = list(quick_yaml.documents(template(json.dumps(values))))
+    listed = set(needs(documents).images)
+    (settings,) = (d["data"]["config.yaml"] for d in documents if "config.yaml" in (d.get("data") or {}))
+    trainer = yaml.safe_load(settings)["trainer"]
+    of_operator = {name for name in TrainerSettings.model_fields if name == "image" or name.endswith("_image")}
+    assert of_operator == {"image", "vllm_image", "serving_image"}
+    chosen = {trainer[each] for each in ("image", "vllmImage", "servingImage")}
+    assert listed == set(images(documents)) | chosen
+    assert {"registry.example/tools:1", "registry.example/more:1"} < listed
+    made = [image for case in CASES.values() for image in images(case())]
+    (base,) = (f"oci://{image}" for image in made if image != PLATFORM.trainer.image)
+    assert needs([{"apiVersion": "hone.dev/v1alpha1", "spec": {"model": {"uri": base}}}]).others == [base], "named"
 
 
 def addresses(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
