@@ -51,6 +51,8 @@ def test_json_lines(tmp_path, content, rows):
 def test_messages_say_where(tmp_path):
     (broken,) = read(tmp_path, "f.jsonl", b'{"a": x}\n')
     assert str(broken.error) == "not JSON: Expecting value at column 7"
+    (cut,) = read(tmp_path, "f.jsonl", b'{"a": "cut\n')
+    assert str(cut.error) == "not JSON: Invalid control character at column 11"
     (padded,) = read(tmp_path, "f.jsonl", b'{"a": 1}\0\0\0')
     assert str(padded.error) == "the line ends with NUL bytes: the file was cut or padded"
     *_, padding = read(tmp_path, "f.jsonl", b'{"a": 1}\n\0\0\0')

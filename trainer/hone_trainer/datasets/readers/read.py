@@ -323,7 +323,8 @@ def _parsed(where: str, data: bytes) -> Item:
             what = "ends with NUL bytes" if data.strip(b"\0\r\n") else "is NUL bytes alone"
             return Item(where, error=RowError("BrokenJson", f"the line {what}: the file was cut or padded"))
         lines = " (the line has carriage returns in it: end lines with \\n)" if b"\r" in data.strip() else ""
-        return Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}{lines}"))
+        what = error.msg.removesuffix(" at")  # "Invalid control character at", as in a line that was cut
+        return Item(where, error=RowError("BrokenJson", f"not JSON: {what} at column {error.colno}{lines}"))
     except ValueError as error:
         return Item(where, error=RowError("BrokenJson", f"not JSON: {error}"))
 
