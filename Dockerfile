@@ -18,9 +18,8 @@ COPY dev/image-install.sh requirements/uv.txt /requirements/
 FROM base AS operator-dependencies
 ARG UV_CACHE_DIR=/root/.cache/uv
 COPY requirements/operator.txt /requirements/
-# Bytecode that names no times: with `--timestamp`, two builds have the same digest.
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
-    PYC_INVALIDATION_MODE=UNCHECKED_HASH sh /requirements/image-install.sh -r /requirements/operator.txt
+    sh /requirements/image-install.sh -r /requirements/operator.txt
 # Gives the memory of deleted objects back to the node; Python's own allocator and the C library keep most of it.
 RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get update -q; \
@@ -31,13 +30,15 @@ ENV LD_PRELOAD=libjemalloc.so.2 \
     MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
 
 # The base image has no bytecode of Python's own library, and pods cannot write it: half a second at each start.
-RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
+# Bytecode names no times: with `--timestamp`, two builds have the same digest.
+RUN python -m compileall -q --invalidation-mode unchecked-hash -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 FROM operator-dependencies AS operator
 COPY crds/hone_api /app/hone_api
 COPY operator/hone_operator /app/hone_operator
-RUN python -m compileall -q /app
+# Checked, so that an image made from this one can replace a file.
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_operator"]
 
@@ -78,14 +79,14 @@ RUN python -c "import io, lzma, numpy, py3langid.langid as p; m = p.MODEL_DIR / 
         [numpy.save(m.with_name(k), v) for k, v in numpy.load(io.BytesIO(lzma.decompress(m.read_bytes()))).items()]"
 
 # As for the operator.
-RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
+RUN python -m compileall -q --invalidation-mode unchecked-hash -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer
 COPY cli/hone_cli /app/hone_cli
-RUN python -m compileall -q /app
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_trainer"]
 
@@ -109,12 +110,12 @@ RUN python -c "import io, lzma, numpy, py3langid.langid as p; m = p.MODEL_DIR / 
         [numpy.save(m.with_name(k), v) for k, v in numpy.load(io.BytesIO(lzma.decompress(m.read_bytes()))).items()]"
 
 # As for the operator.
-RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
+RUN python -m compileall -q --invalidation-mode unchecked-hash -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 FROM vllm-dependencies AS trainer-vllm
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer
-RUN python -m compileall -q /app
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_trainer"]

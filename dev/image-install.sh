@@ -6,6 +6,8 @@ set -eu
 set -a
 [ ! -f /run/secrets/build-env ] || . /run/secrets/build-env
 set +a
+# Bytecode names no times: with `--timestamp`, two builds have the same digest.
+export PYC_INVALIDATION_MODE=UNCHECKED_HASH
 python3 -m venv /tmp/uv
 /tmp/uv/bin/pip install -q --no-cache-dir --disable-pip-version-check --require-hashes -r /requirements/uv.txt
 [ -e /opt/hone ] || /tmp/uv/bin/uv venv -q --python "$(command -v python3)" /opt/hone

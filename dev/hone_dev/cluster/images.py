@@ -44,6 +44,8 @@ BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
 _MOST = {"operator": 200_000_000, "code": 5_000_000}
 """Bytes that a node pulls: for the operator, and of any image for a change of code."""
+_TIMESTAMP = "315532800"
+"""Of all files, so that a second build has the same digest: 1980, before which a ZIP file knows no time."""
 _RUNROOT = "/run/hone-dev-buildah"  # what buildah has mounted; gone after each build
 _SNAPSHOT = re.compile("/archive/debian/")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -284,7 +286,7 @@ def _build(target: str, ref: str) -> None:
         secrets.touch(mode=0o600)
         secrets.write_text(_build_environment())
         _buildah(
-            *("build", "--layers", "--force-rm", "--target", target, "--tag", ref),
+            *("build", "--layers", "--force-rm", "--timestamp", _TIMESTAMP, "--target", target, "--tag", ref),
             *("--build-arg", f"BASE_IMAGE={base}"),
             *("--build-arg", "UV_CACHE_DIR=/uv-cache", "--volume", f"{_package_cache()}:/uv-cache"),
             *("--secret", f"id=build-env,src={secrets}"),
