@@ -288,10 +288,10 @@ NAMES: tuple[LibraryName, ...] = (
     ),
     LibraryName(
         "trl.trainer.utils",
-        "selective_log_softmax_and_entropy",
+        "add_fused_lm_head",
         "imports",
-        f"{_METHODS}/rl/critic.py",
-        "One pass over the logits for both numbers.",
+        f"{_METHODS}/ppo.py",
+        "Log-probabilities and entropies of answers without whole logits.",
     ),
     LibraryName(
         "trl.trainer.utils",

@@ -1,11 +1,12 @@
-"""Loss and gradients of ORPO and distillation by logits are those of whole logits, for every family."""
+"""Loss and gradients of ORPO, PPO and distillation by logits are those of whole logits, for every family."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import torch
 from support.models import families, tiny
 from torch.nn import functional
 
-from hone_trainer.methods import divergence, orpo
+from hone_trainer.methods import divergence, orpo, ppo
+from hone_trainer.methods.rl import critic, rollouts
 from hone_trainer.training import chunked_loss
 from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.model_check import Look, choose_attention
@@ -24,6 +26,11 @@ LENGTHS = ((9, 14), (5, 3), (20, 8))
 TEMPERATURE = 1.7
 PASSES = [(False, False), (True, False), (False, True), (True, True)]
 """Without padding, with layers that are computed again."""
+SCALED = {
+    "granite": ("GraniteConfig", {"logits_scaling": 0.25}),
+    "cohere2": ("Cohere2Config", {"logit_scale": 3.0, "sliding_window": 64}),
+}
+"""Families that scale their logits; Gemma 2, which caps them, is among the others."""
 Loss = Callable[[Any, bool], Any]
 """Of a model, by whole logits or not."""
 
@@ -31,6 +38,8 @@ Loss = Callable[[Any, bool], Any]
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of each in a batch."""
+    for family, config in SCALED.items():
+        monkeypatch.setitem(families.FAMILIES, family, config)
     from trl.kernels import chunked_logprob
     from trl.trainer import utils
 
@@ -51,9 +60,14 @@ def adapted(model: Any) -> Any:
     return get_peft_model(model, LoraConfig(r=4, target_modules=names, init_lora_weights=False, task_type="CAUSAL_LM"))
 
 
-def learned(family: str, adapter: bool, loss: Loss, *, whole: bool, unpadded: bool, recompute: bool) -> Any:
+def learned(
+    family: str, adapter: bool, loss: Loss, *, whole: bool, unpadded: bool, recompute: bool, valued: bool
+) -> Any:
     """The loss of a model, and its gradients by name."""
     model = families.build(family)
+    if valued:
+        critic.install(model, frozen=adapter)
+        torch.nn.init.normal_(model.value_head.weight, std=0.1)
     held: Any = nullcontext()
     if unpadded:
         choice, why = choose_attention(Look(model, [ids(20, 1), ids(9, 2)], torch.device("cpu")))
@@ -74,12 +88,13 @@ def learned(family: str, adapter: bool, loss: Loss, *, whole: bool, unpadded: bo
     return float(value), found
 
 
-def check(family: str, adapter: bool, loss: Loss) -> None:
-    expected, theirs = learned(family, adapter, loss, whole=True, unpadded=False, recompute=False)
+def check(family: str, adapter: bool, loss: Loss, *, valued: bool = False) -> None:
+    expected, theirs = learned(family, adapter, loss, whole=True, unpadded=False, recompute=False, valued=valued)
     largest = max(float(gradient.abs().max()) for gradient in theirs.values())
     assert largest > 0
     for unpadded, recompute in PASSES:
-        value, found = learned(family, adapter, loss, whole=False, unpadded=unpadded, recompute=recompute)
+        options = {"unpadded": unpadded, "recompute": recompute, "valued": valued}
+        value, found = learned(family, adapter, loss, whole=False, **options)
         assert value == pytest.approx(expected, rel=1e-5)
         assert found.keys() == theirs.keys()
         for name, gradient in found.items():
@@ -87,7 +102,81 @@ def check(family: str, adapter: bool, loss: Loss) -> None:
 
 
 ADAPTED = pytest.mark.parametrize("adapter", [True, False], ids=["LoRA", "None"])
-EVERY = pytest.mark.parametrize("family", families.FAMILIES)
+EVERY = pytest.mark.parametrize("family", [*families.FAMILIES, *SCALED])
+
+
+@EVERY
+@ADAPTED
+def test_ppo(family: str, adapter: bool) -> None:
+    from trl.trainer.utils import add_fused_lm_head
+
+    start, longest = max(p for p, _ in LENGTHS), max(a for _, a in LENGTHS)
+    rows = [[2] * (start - p) + ids(p + a, p) + [2] * (longest - a) for p, a in LENGTHS]
+    mask = torch.tensor([[0] * (start - p) + [1] * (p + a) + [0] * (longest - a) for p, a in LENGTHS])
+    inputs = {"input_ids": torch.tensor(rows), "attention_mask": mask, **rollouts.positions(mask)}
+    upstream = torch.randn(2, len(rows), longest, generator=torch.Generator().manual_seed(6)) * mask[:, start:]
+    entropies: list[Any] = []
+
+    def loss(model: Any, whole: bool) -> Any:
+        if whole:
+            out = model(**inputs, use_cache=False, output_hidden_states=True)
+            log_p = (out.logits[:, start - 1 : -1] / TEMPERATURE).log_softmax(-1)
+            entropies.append(-(log_p.exp() * log_p).sum(-1).detach() * mask[:, start:])
+            log_probs = log_p.gather(2, inputs["input_ids"][:, start:, None])[..., 0]
+            value_head = (model.get_base_model() if adapter else model).value_head
+            values = value_head(out.hidden_states[-1][:, start - 1 : -1])
+        else:
+            plain = model.get_base_model() if adapter else model
+            add_fused_lm_head(plain, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
+            chunked_loss.install(plain, TEMPERATURE)
+            seen = critic.views(model, inputs, start, valued=True)
+            log_probs, values = seen.log_probs, seen.values
+            entropies.append(seen.entropy)
+        return (log_probs * upstream[0] + values * upstream[1]).sum()
+
+    check(family, adapter, loss, valued=True)
+    for entropy in entropies[1:]:
+        torch.testing.assert_close(entropy, entropies[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_like", [True, False], ids=["by head", "whole"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "cohere2"])
+def test_the_divergence_of_held_out_answers_is_of_the_reference_from_the_policy(
+    family: str, is_like: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a model whose head cannot be asked alone."""
+    from torch.distributions import Categorical, kl_divergence
+
+    torch.manual_seed(4)
+    model, prompt, answer = adapted(families.build(family)).eval(), ids(7, 1), ids(33, 2)
+    asked: list[int] = []
+    ask = divergence.Head.logits
+    monkeypatch.setattr(divergence.Head, "logits", lambda self, of: (asked.append(len(of)), ask(self, of))[1])
+    if not is_like:
+        monkeypatch.setattr(divergence.Side, "is_like", lambda *_: False)
+    trainer: Any = SimpleNamespace(
+        args=SimpleNamespace(device="cpu"),
+        model=model,
+        reference=None,
+        run=SimpleNamespace(plan=SimpleNamespace(ppo=SimpleNamespace(max_completion_length=60))),
+    )
+    trainer.scoring_model, trainer.as_reference = lambda: model, lambda: reference()
+
+    @contextmanager
+    def reference() -> Any:
+        with model.disable_adapter():
+            yield model
+
+    with torch.no_grad():
+        found = ppo._divergence(trainer, prompt, answer)
+        row = torch.tensor([prompt + answer])
+        ours = Categorical(logits=model(row).logits[0, len(prompt) - 1 : -1])
+        with model.disable_adapter():
+            theirs = Categorical(logits=model(row).logits[0, len(prompt) - 1 : -1])
+    expected, other_way = float(kl_divergence(ours, theirs).sum()), float(kl_divergence(theirs, ours).sum())
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - other_way) > 1e-3 * expected, "the direction can be seen"
+    assert len(asked) == (1 + 2 * 6 if is_like else 0), "as often as for the longest answer: ranks ask together"
 
 
 @EVERY

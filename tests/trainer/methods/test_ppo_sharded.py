@@ -150,7 +150,8 @@ def test_in_bfloat16_the_policy_begins_as_its_reference(
     before += "from hone_trainer.run import preflight; preflight._hardware = lambda plan, device: []\n"
     before += APART if stage == 3 else ""
     result = runs.wait(plan, runs.start(runs.encoded(plan), before=before)).result
-    assert points(plan, form)[0]["kl"] == 0
+    # In stage 3, the log-softmax of the loss head rounded otherwise by one bit of float32: 5e-14 nats were seen.
+    assert points(plan, form)[0]["kl"] == pytest.approx(0, abs=1e-12)
     assert points(plan, form)[1]["value_loss"] < points(plan, form)[0]["value_loss"]
     kl = next(number for number in result.numbers if number.name == "kl")
     assert (float(kl.base), float(kl.tuned) > 0) == (0, True)

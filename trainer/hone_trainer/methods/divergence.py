@@ -8,7 +8,8 @@ The logits of all tokens are in memory at no time: each model's head is asked fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,25 @@ def unlike(model: Generating) -> TrainerError:
     return TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
 
 
+@contextmanager
+def watched(whole: Generating) -> Iterator[list[tuple[Any, Any]]]:
+    """What passes of a causal model come through before its head, each with its output; the last one is its body."""
+    model: Any = whole
+    seen = list[tuple[Any, Any]]()
+
+    def note(body: Any, _inputs: Any, output: Any) -> None:
+        if hasattr(output, "last_hidden_state"):  # other modules have other outputs
+            seen.append((body, output))
+
+    bodies = {model.base_model, model.get_decoder(), getattr(model, "model", None)} - {model, None}
+    hooks = [body.register_forward_hook(note) for body in bodies]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @dataclass(frozen=True)
 class Head:
     """What a causal model does with the last states of its body: its own forward pass without the body."""
@@ -55,19 +75,11 @@ class Head:
             network: the model itself; `model`: what is called, with wrappers such as DDP's or DeepSpeed's.
         """
         whole: Any = network.get_base_model() if hasattr(network, "get_base_model") else network
-        seen = list[Any]()
-        bodies = {whole.base_model, whole.get_decoder(), getattr(whole, "model", None)} - {whole, None}
-        hooks = [body.register_forward_hook(lambda *passed: seen.append(passed)) for body in bodies]
-        try:
+        with watched(whole) as seen:
             output = model(**inputs, use_cache=False, logits_to_keep=1)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        # The outer one ends last; other modules have other outputs.
-        found = [passed for passed in seen if hasattr(passed[2], "last_hidden_state")]
-        if not found:
+        if not seen:
             raise unlike(whole)
-        body, _, of_body = found[-1]
+        body, of_body = seen[-1]
         return cls(whole, body, type(of_body)), of_body.last_hidden_state, output
 
     def logits(self, states: Tensor) -> Tensor:
@@ -118,25 +130,32 @@ class Side:
         Raises:
             TrainerError: UnsupportedModel.
         """
-        with torch.no_grad():
-            own, alone = output.logits[:, -1].float(), self.head.logits(self.last).float()
-        if own.shape != alone.shape or float((own - alone).abs().mean()) > _UNLIKE * float(own.std(1).mean()):
+        if not self.is_like(output):
             raise unlike(self.head.whole)
 
+    def is_like(self, output: Any) -> bool:
+        """Whether the head, asked alone, gives the logits that `check` compares."""
+        with torch.no_grad():
+            own, alone = output.logits[:, -1].float(), self.head.logits(self.last).float()
+        return own.shape == alone.shape and float((own - alone).abs().mean()) <= _UNLIKE * float(own.std(1).mean())
 
-def summed(student: Side, teacher: Side, temperature: float) -> Tensor:
+
+def summed(student: Side, teacher: Side, temperature: float = 1.0, *, most: int = 0) -> Tensor:
     """The divergence in nats, summed over the tokens and multiplied by the temperature's square, so that its gradient
     keeps its size (Hinton et al., section 2). Only the student has a gradient.
 
     An embedding that is padded further than the other has logits of no token at its end, which are left out.
+
+    Args:
+        most: tokens that any rank has at most: where weights are sharded, all ask their heads equally often.
     """
-    pieces = -(-max(len(student.states), 1) // CHUNK)
+    pieces = -(-max(len(student.states), most, 1) // CHUNK)
     theirs = teacher.states.detach().tensor_split(pieces)
 
     def of_piece(index: int, states: Tensor) -> Tensor:
         with torch.no_grad():
             known = teacher.head.logits(theirs[index])
-        return _divergence(student.head.logits(states), known, temperature)
+        return of_logits(student.head.logits(states), known, temperature)
 
     if torch.is_grad_enabled():
         total: Tensor = _Summed.apply(of_piece, pieces, student.states, *student.head.trained())
@@ -177,8 +196,8 @@ class _Summed(torch.autograd.Function):
         return None, None, slopes * grad.to(slopes.dtype), *weights
 
 
-def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Summed over (tokens, vocabulary)."""
+def of_logits(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) in nats, summed over (tokens, vocabulary)."""
     width = min(student.shape[-1], teacher.shape[-1])
     p = (teacher[:, :width].float() / temperature).log_softmax(-1)
     q = (student[:, :width].float() / temperature).log_softmax(-1)

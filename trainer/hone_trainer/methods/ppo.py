@@ -14,11 +14,10 @@ from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.rl import compared_answers, critic, ppo_math
+from hone_trainer.methods.rl import compared_answers, critic
 from hone_trainer.methods.rl.judge import ConversationReward
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll
@@ -67,7 +66,7 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
     from accelerate.utils import set_seed
     from peft import get_peft_model
-    from trl.trainer.utils import disable_dropout_in_model
+    from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
     from hone_trainer.methods.rl.ppo_loop import Ppo
 
@@ -77,11 +76,17 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     reference = None
     set_seed(args.seed)  # an adapter begins at random
     critic.install(network, frozen=peft_config is not None)
+    head: dict[str, Any] = {
+        "temperature": float(options(run.plan).temperature),
+        "outputs": ("log_probs", "entropy"),
+    }
+    add_fused_lm_head(network, **head)
     if peft_config is None:
         # Weights as the policy has them: rounded ones would already be another model.
         settings = run.settings
         reference = base_model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=False)
         reference = reference.eval().requires_grad_(False)
+        add_fused_lm_head(reference, **head)
         if run.unpadded:
             run.unpadded.also(reference)
     else:
@@ -100,20 +105,9 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
         callbacks=parts["callbacks"],
     )
     ppo.judge = judge.prepared(ppo.accelerator)
-    ppo.reference = reference and held_fixed(ppo, reference)
+    ppo.reference = reference
     set_seed(args.seed, device_specific=True)  # ranks sample differently
     return ppo
-
-
-def held_fixed(trainer: Ppo, model: Generating) -> Network:
-    """The reference as the policy is: under ZeRO in its precision, in stage 3 sharded."""
-    from trl.models import prepare_deepspeed
-
-    if trainer.is_deepspeed_enabled:
-        engine: Network = prepare_deepspeed(model, trainer.accelerator)
-        return engine
-    prepared: Network = trainer.accelerator.prepare_model(model, evaluation_mode=True)
-    return prepared
 
 
 def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
@@ -136,8 +130,8 @@ def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
 
 
 def _divergences(trainer: Ppo, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float]:
-    """Of each answer, one at a time, since all logits are in memory. Where weights are sharded, a rank with fewer
-    answers than another repeats its last one: each forward pass needs all ranks."""
+    """Of each answer, one at a time. Where weights are sharded, a rank with fewer answers than another repeats its last
+    one: each forward pass needs all ranks."""
     turns = len(answers)
     if trainer.run.plan.shards_weights:
         turns = -int(ranks.least(-turns))
@@ -148,12 +142,20 @@ def _divergences(trainer: Ppo, prompts: Sequence[list[int]], answers: Sequence[l
 def _divergence(trainer: Ppo, prompt: list[int], answer: list[int]) -> float:
     import torch
 
-    inputs = {"input_ids": torch.tensor([prompt + answer], device=trainer.args.device), "use_cache": False}
-    kept = len(answer) + 1
-    ours = trainer.scoring_model()(**inputs, logits_to_keep=kept).logits[0, :-1]
+    from hone_trainer.methods import divergence  # loads torch
+
+    inputs = {"input_ids": torch.tensor([prompt + answer], device=trainer.args.device)}
+    counts = torch.arange(1, len(prompt + answer), device=trainer.args.device)[None] >= len(prompt)
+    ours, output = divergence.Side.of(trainer.model, trainer.scoring_model(), inputs, counts)
+    kept = {**inputs, "use_cache": False, "logits_to_keep": len(answer) + 1}
+    logits = None if ours.is_like(output) else trainer.scoring_model()(**kept).logits[0, :-1]
     with trainer.as_reference() as reference:
-        theirs = reference(**inputs, logits_to_keep=kept).logits[0, :-1]
-    return float(ppo_math.divergence(ours, theirs).sum())
+        if logits is not None:
+            return float(divergence.of_logits(reference(**kept).logits[0, :-1], logits))
+        network = trainer.model if trainer.reference is None else trainer.accelerator.unwrap_model(reference)
+        theirs, _ = divergence.Side.of(network, reference, inputs, counts)
+    longest = options(trainer.run.plan).max_completion_length
+    return float(divergence.summed(theirs, ours, most=longest))  # of the reference from the policy
 
 
 METHOD = TrainingMethod(

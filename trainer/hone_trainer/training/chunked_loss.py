@@ -166,7 +166,7 @@ class _TokenLogProbs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         tokens = len(labels)
-        log_probs, entropy = hidden.new_empty(tokens, dtype=torch.float32), hidden.new_empty(tokens)
+        log_probs, entropy = hidden.new_empty(2, tokens, dtype=torch.float32)
         is_top1 = torch.empty(tokens, dtype=torch.bool)
         ctx.head_is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
         slope = torch.empty_like(hidden) if hidden.requires_grad and not ctx.head_is_trained else None

@@ -3,9 +3,11 @@ kept in its checkpoints, and left out of what is exported."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from hone_trainer.encoding.row import IGNORED
 from hone_trainer.models.network import Generating, Network
 
 NAME = "value_head"
@@ -41,27 +43,23 @@ def install(model: Generating, *, frozen: bool) -> None:
     setattr(model, NAME, head)
 
 
-def views(model: Network, inputs: dict[str, Any], answers_from: int, temperature: float, head: Any = None) -> Views:
-    """The model's views of the tokens from column `answers_from` on.
+def views(model: Network, inputs: dict[str, Any], answers_from: int, *, valued: bool = False) -> Views:
+    """The model's views of the tokens from column `answers_from` on; of padding they are 0, except for values.
 
     Args:
+        model: with TRL's loss head, which divides logits by the temperature and returns entropies.
         inputs: input_ids, attention_mask, position_ids.
-        head: the value head to ask, of this model.
+        valued: whether its value head is asked.
     """
-    from trl.trainer.utils import selective_log_softmax_and_entropy
+    from hone_trainer.methods import divergence  # loads torch
 
-    ids = inputs["input_ids"]
-    kept = ids.shape[1] - answers_from + 1  # the position before an answer's first token predicts that
-    out = model(**inputs, use_cache=False, output_hidden_states=head is not None, logits_to_keep=kept)
-    log_probs, entropy = selective_log_softmax_and_entropy(
-        out.logits[:, :-1].float(), ids[:, answers_from:], entropy_requires_grad=False, temperature=temperature
-    )
-    values = None
-    if head is not None:
-        values = head(out.hidden_states[-1][:, answers_from - 1 : -1])
-    return Views(log_probs, entropy, values)
-
-
-def head_of(model: Network) -> Any:
-    """The head that was installed, in peft's wrapping where there is one."""
-    return next(module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] == NAME)
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
+    labels[:, :answers_from] = IGNORED
+    owner = next(module for module in model.modules() if NAME in dict(module.named_children())) if valued else None
+    # The loss head asks the body, and returns nothing of its states.
+    held: AbstractContextManager[list[Any]] = divergence.watched(owner) if owner else nullcontext([])
+    with held as seen:
+        out = model(**inputs, labels=labels, fused_lm_head=True)
+    start = answers_from - 1  # the position before an answer's first token predicts that
+    values = getattr(owner, NAME)(seen[-1][1].last_hidden_state[:, start:-1]) if owner else None
+    return Views(out.log_probs[:, start:], out.entropy[:, start:].detach(), values)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import Trainer
+from trl.models import prepare_deepspeed
 from trl.trainer.utils import RepeatSampler
 
 from hone_api.words.failures import FailureCode
@@ -23,7 +24,7 @@ from hone_trainer.methods.rl import critic, ppo_math, rollouts
 from hone_trainer.methods.rl.judge import ConversationReward
 from hone_trainer.methods.rl.rollouts import Rollout
 from hone_trainer.models import generate
-from hone_trainer.models.network import Network
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.training import finite
 from hone_trainer.training.batches.samplers import PromptOrder
 from hone_trainer.training.loop import Loop, Run
@@ -40,7 +41,10 @@ class Ppo(Loop, Trainer):
         super().attach(run)
         assert run.plan.ppo is not None
         self.ppo = run.plan.ppo
-        self.temperature, self.epsilon = float(self.ppo.temperature), float(self.ppo.epsilon)
+        if self.reference is not None:
+            self.put_head_on(self.reference)
+            self.reference = self._held_fixed(self.reference)
+        self.epsilon = float(self.ppo.epsilon)
         self.kl = ppo_math.KlCoefficient(float(self.ppo.kl), float(self.ppo.target_kl) if self.ppo.target_kl else None)
         self.prompts: list[dict[str, Any]] = []
         self.rollouts: list[Rollout] = []
@@ -48,6 +52,19 @@ class Ppo(Loop, Trainer):
         """Of the rollouts of all ranks."""
         self.seen_tokens: Any = 0
         self.noted: dict[str, list[Any]] = {}
+
+    @property
+    def head_temperature(self) -> float:
+        assert self.run.plan.ppo is not None
+        return float(self.run.plan.ppo.temperature)
+
+    def _held_fixed(self, model: Generating) -> Network:
+        """The reference as the policy is: under ZeRO in its precision, in stage 3 sharded."""
+        if self.is_deepspeed_enabled:
+            engine: Network = prepare_deepspeed(model, self.accelerator)
+            return engine
+        prepared: Network = self.accelerator.prepare_model(model, evaluation_mode=True)
+        return prepared
 
     # Answers
 
@@ -104,7 +121,7 @@ class Ppo(Loop, Trainer):
             ids = generate.sampled(
                 self.model,
                 batch,
-                temperature=self.temperature,
+                temperature=self.head_temperature,
                 pad_id=pad,
                 stop_ids=stop_ids,
                 longest=self.ppo.max_completion_length,
@@ -112,9 +129,9 @@ class Ppo(Loop, Trainer):
             mask = rollouts.answer_mask(ids[:, start:], stop_ids)
             whole = torch.cat([batch["attention_mask"], mask], 1)
             inputs = {"input_ids": ids, "attention_mask": whole, **rollouts.positions(whole)}
-            ours = critic.views(model, inputs, start, self.temperature, critic.head_of(model))
+            ours = critic.views(model, inputs, start, valued=True)
             with self.as_reference() as reference:
-                theirs = critic.views(reference, inputs, start, self.temperature)
+                theirs = critic.views(reference, inputs, start)
         raw = self.judge(rollouts.conversations(ids, whole))
         unfinished = ~rollouts.ended(ids[:, start:], mask, stop_ids)
         log_ratio = (ours.log_probs - theirs.log_probs) * mask
@@ -169,8 +186,7 @@ class Ppo(Loop, Trainer):
     def compute_loss(self, model: Network, inputs: Rollout, *_: Any, **__: Any) -> Any:
         """The mean over all tokens of the step: transformers divides by the micro batches, DDP and ZeRO by the
         ranks."""
-        head = critic.head_of(model)
-        now = critic.views(model, inputs.inputs, inputs.answers_from, self.temperature, head)
+        now = critic.views(model, inputs.inputs, inputs.answers_from, valued=True)
         policy = ppo_math.policy_losses(now.log_probs, inputs.log_probs, inputs.advantages, self.epsilon)
         value = ppo_math.value_losses(now.values, inputs.values, inputs.returns, self.epsilon)
         share = inputs.mask * (len(self.rollouts) * ranks.world_size() / self.answer_tokens)

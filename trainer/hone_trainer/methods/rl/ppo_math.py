@@ -94,16 +94,6 @@ def kl_estimate(log_ratio: Any) -> Any:
     return (-log_ratio).expm1() + log_ratio
 
 
-def divergence(logits: Any, reference: Any) -> Any:
-    """The KL divergence itself, sum of p log(p / q) over the vocabulary, of each position.
-
-    Args:
-        logits: (positions, vocabulary), as those of the reference.
-    """
-    ours, theirs = logits.float().log_softmax(-1), reference.float().log_softmax(-1)
-    return (ours.exp() * (ours - theirs)).sum(-1)
-
-
 @dataclass
 class KlCoefficient:
     """The weight of the KL penalty: fixed, or adapted to a target in nats an answer (Ziegler et al. 2019, section 2.2):
