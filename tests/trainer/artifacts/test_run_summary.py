@@ -62,13 +62,16 @@ def report(**changes: Any) -> dict[str, Any]:
 
 
 def test_cards_of_a_run_on_gpus() -> None:
-    effort = Effort(5400.0, gpus=2, peak_memory_bytes=3 * 2**30, tokens_per_second=12345.6).to_json()
+    known = {"tokens_per_second": 12345.6, "useful_tokens": 0.98765, "mfu": 0.4061}
+    effort = Effort(5400.0, gpus=2, peak_memory_bytes=3 * 2**30, estimated_memory_bytes=2**31, **known).to_json()
     found = run_summary.cards(report(effort=effort), [LOSS], "loss")
     assert [(card.value, card.label) for card in found] == [
         ("−36.5 %", "Loss: 3.935 → 2.500"),
         ("1 h 30 min", "load, train, evaluate"),
         ("12,350", "tokens per second"),
-        ("3.00 GiB", "GPU memory, peak of a pod"),
+        ("98.8 %", "of computed tokens are no padding"),
+        ("40.6 %", "of the GPUs' peak (MFU)"),
+        ("3.00 GiB", "GPU memory, peak of a pod; estimated: 2.00"),
         ("3.00", "GPU-hours on 2 GPUs"),
         ("1,160", "training rows"),
         ("60", "steps"),

@@ -76,6 +76,9 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert card.startswith("---\nbase_model: ")
     assert f"{tuned:.6f}" in card
     assert plan.datasets[0].digest in card
+    effort = json.loads((out / "adapter" / "report.json").read_text())["effort"]
+    assert (effort["useful_tokens"], effort["mfu"]) == (1, None), "no padding, and no CPU's peak is known"
+    assert effort["estimated_memory_bytes"] == result.estimated_memory_bytes
     curve = [json.loads(line) for line in (out / "adapter" / "metrics.jsonl").read_text().splitlines()]
     assert [p["step"] for p in curve if "loss" in p] == list(range(1, 9))
     evaluated = {p["step"]: p["eval_loss"] for p in curve if "eval_loss" in p}

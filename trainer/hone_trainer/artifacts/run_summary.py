@@ -47,6 +47,12 @@ class Effort:
     peak_memory_bytes: int
     """Peak of one pod: GPU memory if it has a GPU."""
     tokens_per_second: float | None = None
+    useful_tokens: float | None = None
+    """Share of the computed tokens that are no padding."""
+    mfu: float | None = None
+    """Share of the GPUs' peak that training reached: model FLOP/s utilization."""
+    estimated_memory_bytes: int | None = None
+    """Of one pod, before it started."""
     start_step: int = 0
     """Step that this attempt resumed from: the numbers do not include earlier attempts."""
     finished: str = ""
@@ -160,7 +166,13 @@ def _effort(effort: Effort) -> list[Card]:
     items = [Card(duration(effort.seconds), f"load, train, evaluate{since}")]
     if effort.tokens_per_second:
         items.append(Card(digits(effort.tokens_per_second), "tokens per second"))
+    if effort.useful_tokens is not None:
+        items.append(Card(f"{effort.useful_tokens:.1%}".replace("%", " %"), "of computed tokens are no padding"))
+    if effort.mfu is not None:
+        items.append(Card(f"{effort.mfu:.1%}".replace("%", " %"), "of the GPUs' peak (MFU)"))
     memory = "GPU memory, peak of a pod" if effort.gpus else "memory, peak of a pod"
+    if effort.estimated_memory_bytes:
+        memory += f"; estimated: {digits(effort.estimated_memory_bytes / GIB, 3)}"
     items.append(Card(f"{digits(effort.peak_memory_bytes / GIB, 3)} GiB", memory))
     hours = f"GPU-hours on {effort.gpus:,} GPU{'s' if effort.gpus > 1 else ''}" if effort.gpus else "GPU-hours: on CPU"
     return [*items, Card(digits(effort.gpu_hours, 3) if effort.gpus else "0", hours)]

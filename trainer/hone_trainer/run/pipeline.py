@@ -285,6 +285,9 @@ def _effort(run: Run, training: FinishedTraining, peak: int, seconds: float) -> 
         gpus=0 if run.settings.cpu else ranks.world_size(),
         peak_memory_bytes=peak,
         tokens_per_second=training.speed.tokens_per_second,
+        useful_tokens=training.speed.useful_tokens,
+        mfu=training.speed.mfu,
+        estimated_memory_bytes=estimate.of_run(run),
         start_step=training.start,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

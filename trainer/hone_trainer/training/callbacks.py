@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,6 +98,7 @@ class Report(TrainerCallback):
         self._seconds = self._logged_seconds = 0.0
         self._tokens = self._earlier_tokens = 0.0
         self._first_step = 0
+        self._useful = list[float]()
         self._of_peak = _of_peak(run)
 
     @property
@@ -104,6 +106,19 @@ class Report(TrainerCallback):
         """Mean over this attempt and all ranks."""
         tokens = self._tokens - self._earlier_tokens
         return tokens / self._seconds if self._seconds and tokens else None
+
+    @property
+    def useful_tokens(self) -> float | None:
+        """Share of the computed tokens that are no padding: the mean of what was logged in this attempt."""
+        return fmean(self._useful) if self._useful else None
+
+    @property
+    def mfu(self) -> float | None:
+        """Share of the GPUs' peak, likewise; None where it is not known."""
+        return self._mfu(self.tokens_per_second)
+
+    def _mfu(self, speed: float | None) -> float | None:
+        return speed * self._of_peak if speed and self._of_peak else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._first_step = state.global_step
@@ -150,6 +165,8 @@ class Report(TrainerCallback):
             tokens, elapsed = logs["num_tokens"], self._seconds - self._logged_seconds
             speed = (tokens - self._tokens) / elapsed if elapsed else None
             self._tokens, self._logged_seconds = tokens, self._seconds
+        if "useful_tokens" in logs:
+            self._useful.append(logs["useful_tokens"])
         self._run.reporters.update(
             loss_step=state.global_step,
             loss=logs["loss"],
@@ -158,7 +175,7 @@ class Report(TrainerCallback):
             tokens_per_second=speed,
             useful_tokens=logs.get("useful_tokens"),
             gpu_memory_bytes=None if self._run.settings.cpu else torch.cuda.max_memory_reserved(),
-            mfu=speed * self._of_peak if speed and self._of_peak else None,
+            mfu=self._mfu(speed),
             metrics={name: value for name, value in ours.items() if value is not None},
         )
 
