@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_trainer.store import folders
+from hone_trainer.store import folders, manifest
 
 pytestmark = pytest.mark.pure
 ROUNDS, WRITERS = 300, 3
@@ -39,6 +39,28 @@ def test_a_report_is_replaced_by_several_at_once(tmp_path: Path) -> None:
     texts = {(folder / name).read_text() for name in ("report.html", "report.json")}
     assert texts < {f"{writer} {ROUNDS - 1}" for writer in range(WRITERS)}
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("gone", ["report.html", ""], ids=["file", "folder"])
+def test_a_folder_that_is_removed_while_it_is_judged_is_not_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """As by the rank that replaces damaged packs while the others wait for whole ones."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    for name in ("report.html", "report.json"):
+        (folder / name).write_text(name)
+    manifest.write(folder)
+    assert folders.is_intact(folder)
+
+    def listed(root: Path) -> list[str]:
+        present = _files(root)
+        (folder / gone).rename(tmp_path / "aside")
+        return present
+
+    _files = manifest._files
+    monkeypatch.setattr(manifest, "_files", listed)
+    assert not folders.is_intact(folder)
 
 
 @pytest.mark.faults("T12")

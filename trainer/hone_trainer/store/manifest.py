@@ -71,9 +71,16 @@ def verify(
         hashed: whether the content of the file at a path is compared; of the others only whether they are there.
 
     Raises:
-        StoreError: ManifestMismatch, naming each file that differs, is missing or is not listed (the first ten).
+        StoreError: ManifestMismatch, naming each file that differs, is missing or is not listed (the first ten); also
+            when the folder is removed or replaced while it is read.
     """
-    root = Path(folder)
+    try:
+        return _verified(Path(folder), digest, hashed)
+    except FileNotFoundError as error:
+        raise _mismatch(Path(folder), [f"{error.filename}: removed while the folder was read"]) from None
+
+
+def _verified(root: Path, digest: str | None, hashed: Callable[[str], bool]) -> VerifiedFolder:
     text = _read_manifest(root)
     if digest is not None and manifest_digest(text) != digest:
         raise _mismatch(root, [f"{MANIFEST}: digest is {manifest_digest(text)}, expected {digest}"])
