@@ -360,7 +360,8 @@ class Conversion:
             if path in fields and (not is_hub or (path != "source.files" and "source.files" in fields)):
                 self._drop(path, "the rows are the file's" if not is_hub else "files names the rows", fields)
         roles = fields.get("format", Value("Auto", "")).value
-        if roles == "ShareGPT" and "columns.messages" in fields:
+        of_turns = roles in ("ShareGPT", "Preference") or "columns.chosen" in fields
+        if of_turns and "columns.messages" in fields:
             fields["columns.conversations"] = fields.pop("columns.messages")
 
     def _require_valid(self, kind: str, name: str, fields: Fields) -> None:

@@ -328,3 +328,14 @@ def test_settings_of_transformers_and_llama_factory(tmp_path: Path) -> None:
     assert (job(result)["adapter"]["rank"], training["packing"], training["scheduler"]) == (16, True, "Cosine")
     assert result.keys["lr_scheduler_type"] == (Fate.DIFFERS, "the schedule ends at 0")
     assert result.keys["save_total_limit"].fate == Fate.DROPPED
+
+
+@pytest.mark.parametrize(
+    ("fields", "turns"),
+    [({}, "messages"), ({"field_messages": "conversation", "field_chosen": "good"}, "conversation")],
+)
+def test_the_turns_before_a_preference_are_its_prompt(tmp_path: Path, fields: dict[str, str], turns: str) -> None:
+    rows = {"path": "a/rows", "type": "chat_template.default", **fields}
+    result = converted(tmp_path, yaml.safe_dump({"base_model": "a/b", "rl": "dpo", "datasets": [rows]}))
+    columns = result.objects[0]["spec"]["columns"]
+    assert (columns["conversations"], "messages" in columns) == (turns, False)
