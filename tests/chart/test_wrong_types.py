@@ -157,6 +157,24 @@ def misspelt(node: Any, place: str) -> Iterator[tuple[str, Any]]:
                 yield where, [*node[:index], wrong, *node[index + 1 :]]
 
 
+MORE = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}
+
+
+@pytest.mark.parametrize("absent", ["apiVersion", "kind", "metadata", "name"])
+def test_an_object_without_what_names_it_is_refused_before_anything_is_written(absent: str) -> None:
+    template(json.dumps({"extraObjects": [MORE]}))
+    broken = MORE | {"metadata": {}} if absent == "name" else {key: MORE[key] for key in MORE if key != absent}
+    with pytest.raises(HelmError, match=f"at '/extraObjects/1.*missing property '{absent}'"):
+        template(json.dumps({"extraObjects": [MORE, broken]}))
+
+
+@pytest.mark.parametrize("operator", ["Exists", "Gt", "Lt"])
+@pytest.mark.parametrize("path", ["tolerations", "trainer.pods.tolerations"])
+def test_a_toleration_may_compare_numbers(path: str, operator: str) -> None:
+    assert is_accepted(tuple(path.split(".")), [{"key": "a", "operator": operator, "value": "5"}])
+    assert not is_accepted(tuple(path.split(".")), [{"key": "a", "operator": f"{operator}s", "value": "5"}])
+
+
 class OnceEach(yaml.SafeLoader):
     """Refuses a key that stands twice, as the YAML of Flux and kustomize does; Helm and kubectl take the last one."""
 

@@ -49,6 +49,8 @@ TOLERATIONS = (
     {"key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5},
     {"key": "a", "operator": "Exists", "effect": "Never"},
     {"key": "a", "operator": "In"},
+    {"key": "a", "operator": "Gt", "value": "x"},
+    {"key": "a", "operator": "Lt", "value": "07"},
 )
 CLASSES = ("batch", "batch.low", "Batch", "batch low", "batch-", "-batch", "", "a" * 253, "batch\n", "a..b")
 CORPUS = [

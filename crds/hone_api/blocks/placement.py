@@ -133,9 +133,19 @@ class Toleration(ApiModel):
             "tolerationSeconds is for effect NoExecute: set it, or remove tolerationSeconds",
             field_path=".tolerationSeconds",
         ),
+        Rule(
+            "!has(self.operator) || !(self.operator in ['Gt', 'Lt']) || has(self.value) && "
+            "self.value.matches('^(0|[1-9][0-9]{0,17})$')",
+            "operators Gt and Lt compare numbers: value must be a whole number, without leading zeros",
+            field_path=".value",
+        ),
     )
     key: TaintKey | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
-    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Exists or Equal; default Equal.")
+    operator: Literal["Exists", "Equal", "Gt", "Lt"] | None = Field(
+        default=None,
+        description="Exists or Equal; default Equal. Gt and Lt compare the taint's value as a number and need "
+        "Kubernetes 1.35 or later, with its feature gate TaintTolerationComparisonOperators.",
+    )
     value: LabelValue | None = Field(default=None, description="Taint value.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Taint effect; absent matches all."

@@ -41,6 +41,19 @@ Peer = Annotated[Map, _of("networking.v1.NetworkPolicyPeer")]
 Spread = Annotated[Map, _of("core.v1.TopologySpreadConstraint")]
 Volume = Annotated[Map, _of("core.v1.Volume")]
 VolumeMount = Annotated[Map, _of("core.v1.VolumeMount")]
+_WORD = {"type": "string", "minLength": 1}
+_NAMED = {"type": "object", "required": ["name"], "properties": {"name": _WORD}}
+KubernetesObject = Annotated[
+    Map,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["apiVersion", "kind", "metadata"],
+            "properties": {"apiVersion": _WORD, "kind": _WORD, "metadata": _NAMED},
+        }
+    ),
+]
+"""Any object, by what the API server needs of each."""
 ResourceName = Annotated[str, StringConstraints(pattern=r"^(cpu|memory|ephemeral-storage|hugepages-\w+|[^/]+/[^/]+)$")]
 
 

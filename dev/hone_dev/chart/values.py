@@ -18,6 +18,7 @@ from hone_dev.chart.value_types import (
     Env,
     ImageDigest,
     ImageTag,
+    KubernetesObject,
     Map,
     ObjectName,
     Repository,
@@ -235,7 +236,9 @@ class ChartValues(Values):
     )
     extra_volumes: list[Volume] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
     extra_volume_mounts: list[VolumeMount] = Field(default_factory=list, description="Mounts of these volumes.")
-    extra_objects: list[Map] = Field(default_factory=list, description="Additional objects, rendered with `tpl`.")
+    extra_objects: list[KubernetesObject] = Field(
+        default_factory=list, description="Additional objects, rendered with `tpl`."
+    )
     metrics: Metrics = Field(default_factory=Metrics)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
     dashboards: Dashboards = Field(default_factory=Dashboards)

@@ -399,8 +399,8 @@ JOB_CASES: dict[str, Case] = {
         {},
         {
             "key": (ABSENT, "", "gpu"),
-            "operator": (ABSENT, "Equal", "Exists"),
-            "value": (ABSENT, "", "yes"),
+            "operator": (ABSENT, "Equal", "Exists", "Gt"),
+            "value": (ABSENT, "", "yes", "7", "07"),
             "effect": (ABSENT, "NoSchedule", "NoExecute"),
             "tolerationSeconds": (ABSENT, 60),
         },
