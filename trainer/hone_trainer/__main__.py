@@ -161,6 +161,16 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     return verify.run(_read_plan(options.plan, VerifyPlan) if options.plan else verify.of_folders(options.folder))
 
 
+def _tasks(options: argparse.Namespace, rest: list[str]) -> Result | None:
+    if bool(options.plan) == bool(options.list):
+        raise ConfigError("tasks takes a plan or --list, and not both", FailureCode.INVALID_ARGUMENT)
+    if options.plan:
+        return _with_plan(*PLANNED["tasks"])(options, rest)
+    for uri in _imported("harness.catalogue", "addresses")(options.list):
+        print(uri)
+    return None
+
+
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     if options.model and not options.out:
         raise ConfigError(
@@ -251,6 +261,7 @@ _COMMANDS: dict[str, _Command] = {
     "fetch": _fetch,
     "encode": _encode,
     "verify": _verify,
+    "tasks": _tasks,
     "validate": _validate,
 }
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
@@ -28,6 +31,8 @@ class Mirrored(NamedTuple):
     images: list[str]
     models: list[str]
     datasets: list[str]
+    tasks: list[str]
+    """Names of evaluation.harness."""
     others: list[str]
     """Addresses that no command here copies."""
 
@@ -44,6 +49,7 @@ def mirror(
     They are a shell script for a machine that reaches both sides: oras copies images, with the rest of their names,
     and hf copies models and datasets into a folder for the mirror of the hub. To look at the list, print it; to copy,
     hand it to a shell. The chart names that of vLLM, too, which hone serve prints. It copies again what has changed.
+    Data sets of evaluation.harness are looked up in lm-eval, without a network.
 
     \b
     helm template hone charts/hone --values values.yaml > hone.yaml
@@ -53,7 +59,9 @@ def mirror(
     bodies = [body for file in files for body in documents(file)[1] if isinstance(body, dict)]
     if not bodies:
         raise CommandError("the files have no object")
-    typer.echo("\n".join(script(needs(bodies), registry.rstrip("/"), PurePosixPath(hub))))
+    found = needs(bodies)
+    found = found._replace(datasets=list(dict.fromkeys([*found.datasets, *_data_of(found.tasks)])))
+    typer.echo("\n".join(script(found, registry.rstrip("/"), PurePosixPath(hub))))
 
 
 def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
@@ -63,6 +71,8 @@ def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
         for path, text in _texts(body):
             if text and (path[-1] in _IMAGES or path[-2:] == ("image", "reference")):
                 found["images"][text] = None
+            elif path[-2:] == ("harness", "tasks"):
+                found["tasks"][text] = None
             elif "://" not in text or not str(body.get("apiVersion")).startswith("hone.dev/") or _written(path):
                 continue
             elif _HUB.fullmatch(text):
@@ -71,6 +81,26 @@ def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
             elif not text.startswith(("configmap://", "pvc://", "models://")):
                 found["others"][text] = None
     return Mirrored(*map(list, found.values()))
+
+
+def _data_of(tasks: Sequence[str]) -> list[str]:
+    """Data sets of tasks, which only lm-eval knows.
+
+    Raises:
+        CommandError: lm-eval is not installed, or refuses a task.
+    """
+    if not tasks:
+        return []
+    if find_spec("lm_eval") is None:
+        raise CommandError(
+            f"evaluation.harness names {', '.join(tasks)}, and only lm-eval knows their data sets: in a clone of the "
+            "repository, pip install '.[cli,harness]'"
+        )
+    command = [sys.executable, "-m", "hone_trainer", "tasks", *(f"--list={task}" for task in tasks)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CommandError(" ".join(line.strip() for line in done.stderr.strip().splitlines()[-2:]))
+    return done.stdout.split()
 
 
 def _written(path: Sequence[str]) -> bool:

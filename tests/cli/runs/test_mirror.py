@@ -20,6 +20,7 @@ from hone_api.generate import KINDS
 from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
+from hone_cli.runs import mirror
 from hone_cli.runs.mirror import needs, script
 from hone_operator.settings.pods import TrainerSettings
 
@@ -136,3 +137,13 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(kind: str, name: str) ->
 def test_files_without_an_object_are_refused() -> None:
     result = CliRunner().invoke(application(["mirror"]), ["mirror", "-", "--registry", "r", "--hub", "h"], input="")
     assert str(result.exception) == "the files have no object"
+
+
+def test_tasks_without_what_knows_their_data_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mirror, "find_spec", lambda _: None)
+    spec = {"evaluation": {"harness": {"tasks": ["arc_easy", "mmlu"]}}}
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "spec": spec}
+    (tmp_path / "job.yaml").write_text(json.dumps(body))
+    arguments = ["mirror", str(tmp_path / "job.yaml"), "--registry", "r", "--hub", "h"]
+    error = CliRunner().invoke(application(["mirror"]), arguments).exception
+    assert str(error).startswith("evaluation.harness names arc_easy, mmlu, and only lm-eval knows their data sets: ")

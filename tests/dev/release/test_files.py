@@ -82,7 +82,8 @@ def test_the_wheel_asks_for_what_the_extras_of_the_clone_ask_for() -> None:
     )
     assert wheel["name"] == "hone-cli", "the other name belongs to another project on PyPI"
     assert wheel["dependencies"] == sorted([*clone["dependencies"], *clone["optional-dependencies"]["cli"]])
-    assert wheel["optional-dependencies"] == {x: clone["optional-dependencies"][x] for x in ("data", "mcp", "sweep")}
+    extras = ("data", "harness", "mcp", "sweep")
+    assert wheel["optional-dependencies"] == {extra: clone["optional-dependencies"][extra] for extra in extras}
     packages = [
         tomllib.loads((paths.SOURCE / f).read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
         for f in ("pyproject.toml", "cli/pyproject.toml")

@@ -15,17 +15,24 @@ import yaml
 from safetensors.numpy import save_file
 from support.cluster import quick_yaml
 from support.cluster.chart_documents import template
+from support.servers.harness_hub import ARC, SPLITS, card, write
 
 from hone_cli.runs.mirror import needs
 from hone_dev import hub
 from hone_dev.cluster import binaries, imageregistry
 
 pytestmark = pytest.mark.trainer
+HARNESS = {"tasks": ["arc_easy"]}
 JOB = {
     "apiVersion": "hone.dev/v1alpha1",
     "kind": "FineTuneJob",
     "metadata": {"name": "run"},
-    "spec": {"model": {"uri": "hf://acme/tiny"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
+    "spec": {
+        "model": {"uri": "hf://acme/tiny"},
+        "datasets": [{"name": "rows"}],
+        "evaluation": {"harness": HARNESS},
+        "output": {"modelName": "m"},
+    },
 }
 CLOSED = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "localhost,127.0.0.1"}
 """Nobody listens there: an address outside this machine cannot be reached."""
@@ -43,6 +50,10 @@ def test_a_closed_installation_finds_what_was_copied(tmp_path: Path) -> None:
     (outside / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (outside / "pytorch_model.bin").write_bytes(b"pickle")
     save_file({"w": numpy.arange(6.0)}, outside / "model.safetensors")
+    arc = tmp_path / "outside" / "datasets" / "allenai" / "ai2_arc" / "main"
+    for (config, split), rows in ARC.items():
+        write(arc / config / f"{split}-00000-of-00001.parquet", rows)
+    (arc / "README.md").write_text(card(**{config: {s: f"{config}/{s}-*" for s in SPLITS} for config, _ in ARC}))
     with imageregistry.serve(tmp_path / "a") as first, imageregistry.serve(tmp_path / "b") as second:
         public, own = (each.host.replace("127.0.0.1", "localhost") for each in (first, second))
         values = {"global": {"imageRegistry": public}}
@@ -68,14 +79,19 @@ def test_a_closed_installation_finds_what_was_copied(tmp_path: Path) -> None:
             with urllib.request.urlopen(manifest) as answer:
                 assert answer.status == 200, image
     assert len(asked) == 3
-    plan = {"kind": "Fetch", "model": JOB["spec"]["model"], "store": "store", "limits": {}}
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    plans = {
+        "fetch": {"kind": "Fetch", "model": JOB["spec"]["model"], "store": "store", "limits": {}},
+        "tasks": {"kind": "Tasks", "harness": HARNESS, "store": "store"},
+    }
     with hub.serve(tmp_path / "inside") as url:
         closed = {**os.environ, **CLOSED, "HF_ENDPOINT": url, "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-        fetch = [sys.executable, "-m", "hone_trainer", "fetch", "plan.json"]
         closed["HONE_TERMINATION_LOG"] = str(tmp_path / "log")
-        subprocess.run(fetch, cwd=tmp_path, env=closed, check=True)
+        for command, plan in plans.items():
+            (tmp_path / "plan.json").write_text(json.dumps(plan))
+            run = [sys.executable, "-m", "hone_trainer", command, "plan.json"]
+            subprocess.run(run, cwd=tmp_path, env=closed, check=True)
     assert [file.name for file in tmp_path.glob("store/base-models/acme--tiny/*/*.safetensors")] == [
         "model.safetensors"
     ]
     assert not list(tmp_path.rglob("inside/**/*.bin"))
+    assert len(list(tmp_path.glob("store/evaluation-tasks/*/tasks.json"))) == 1

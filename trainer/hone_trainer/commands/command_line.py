@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == "verify":
             _add_verify(command)
+        elif name == "tasks":
+            _add_tasks(command)
         else:
             command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("ask", help="print one answer of an exported model", add_help=False)
@@ -84,6 +86,12 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
     command.add_argument("plan", type=Path, nargs="?", metavar="PLAN", help="JSON file of the plan")
     words = "a folder and the digest of its manifest.json, in place of a plan; may be repeated"
     command.add_argument("--folder", action="append", default=[], metavar="PATH=DIGEST", help=words)
+
+
+def _add_tasks(command: argparse.ArgumentParser) -> None:
+    command.add_argument("plan", type=Path, nargs="?", metavar="PLAN", help="JSON file of the plan")
+    words = "print the data set of this task or group, in place of a plan; may be repeated"
+    command.add_argument("--list", action="append", default=[], metavar="NAME", help=words)
 
 
 def _add_validate(validate: argparse.ArgumentParser) -> None:

@@ -80,6 +80,16 @@ def find(names: Sequence[str]) -> list[RequestedTasks]:
     return benchmarks
 
 
+def addresses(names: Sequence[str]) -> list[str]:
+    """The data sets of tasks, each once, as hf://OWNER/NAME@REVISION.
+
+    Raises:
+        ConfigError: as `find`.
+    """
+    data = [task.data for requested in find(names) for task in requested.tasks]
+    return list(dict.fromkeys(f"hf://{each.repository}@{each.revision}" for each in data))
+
+
 @cache
 def _index() -> Mapping[str, Any]:
     """lm-eval's entry for each name of a task, a group or a tag: 14,000 files are parsed, 7 s of processor time."""
