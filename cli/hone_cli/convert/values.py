@@ -13,6 +13,15 @@ from hone_cli.convert.tables import ValueRow
 LOCAL = "file:"
 """Beginning of a source that is a file on a machine, or a name that only the tool knows."""
 _HUB = re.compile(r"[A-Za-z0-9][-\w.]*/[A-Za-z0-9][-\w.]*")
+_MODULES = {
+    "wq_a": ["q_a_proj"],
+    "wq_b": ["q_b_proj"],
+    "wkv": ["kv_proj"],
+    "wo_a": ["o_a_proj"],
+    "wo_b": ["o_b_proj"],
+    "experts": ["gate_proj", "up_proj", "down_proj"],
+}
+"""NeMo Automodel's own modules, by the names that transformers has for them."""
 _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ya?ml)(\.\w+)?$")
 
 
@@ -133,7 +142,7 @@ def _names(value: Any) -> list[str] | None:
         raise NoCounterpartError(
             "is a pattern: adapter.targets has names; without it all linear layers except the head"
         )
-    return [*dict.fromkeys(names)]
+    return [*dict.fromkeys(layer for name in names for layer in _MODULES.get(name, [name]))]
 
 
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {

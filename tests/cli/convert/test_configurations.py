@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import lzma
+import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,10 @@ TOOLS = sorted(
 )
 SAMPLE = 8
 """One configuration of so many runs in `make test`."""
+
+
+ELSEWHERE = {"layer", "mlp_up", "mlp_down"}
+"""Layers of models whose code is in their own repositories, which Hone does not run."""
 
 
 class Outcome(NamedTuple):
@@ -62,6 +69,16 @@ def check(converted: Converted) -> None:
     assert printed == converted.objects
     for body in printed:
         (FineTuneJobSpec if body["kind"] == "FineTuneJob" else DatasetSpec).model_validate(body["spec"])
+    targets = printed[-1]["spec"].get("adapter", {}).get("targets") or ()
+    assert {target.rpartition(".")[2] for target in targets} <= layers() | ELSEWHERE
+
+
+@cache
+def layers() -> set[str]:
+    """Names of attributes in the model classes of transformers."""
+    (root,) = find_spec("transformers").submodule_search_locations
+    files = Path(root).glob("models/*/modeling_*.py")
+    return {name for file in files for name in re.findall(r"self\.(\w+) = ", file.read_text())}
 
 
 @pytest.mark.pure

@@ -339,3 +339,10 @@ def test_the_turns_before_a_preference_are_its_prompt(tmp_path: Path, fields: di
     result = converted(tmp_path, yaml.safe_dump({"base_model": "a/b", "rl": "dpo", "datasets": [rows]}))
     columns = result.objects[0]["spec"]["columns"]
     assert (columns["conversations"], "messages" in columns) == (turns, False)
+
+
+def test_layers_have_the_names_of_transformers(tmp_path: Path) -> None:
+    own = '["*wq_a", "*wq_b", "*wkv", "*wo_b", "*.mlp.gate_proj", "*.mlp.experts"]'
+    result = converted(tmp_path, AUTOMODEL.replace('"*_proj"', own))
+    names = ["q_a_proj", "q_b_proj", "kv_proj", "o_b_proj", "gate_proj", "up_proj", "down_proj"]
+    assert job(result)["adapter"]["targets"] == names
