@@ -13,7 +13,7 @@ from hone_api.words.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate, number_line
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import version_names
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.versions import MODEL_HELP, chosen
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def approve(
         bool, typer.Option("--withdraw", help="Withdraw a decision, as if nobody had decided.")
     ] = False,
     dry_run: _DryRun = False,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -66,13 +67,14 @@ def approve(
     if despite_gates and not (comment or "").strip():
         raise CommandError("--despite-gates needs a reason for those who read it later: --comment 'why'")
     state: ApprovalState = ApprovalState.CANDIDATE if withdraw else ApprovalState.APPROVED
-    decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)
+    _decide(_kube(context, namespace), model, state, comment, output, dry_run=dry_run, despite_gates=despite_gates)
 
 
 def reject(
     model: _Reference,
     comment: _Comment = None,
     dry_run: _DryRun = False,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -84,7 +86,24 @@ def reject(
     \b
     hone reject support-bot:4 --comment 'promises refunds'
     """
-    decide(_kube(context, namespace), model, ApprovalState.REJECTED, comment, dry_run=dry_run)
+    _decide(_kube(context, namespace), model, ApprovalState.REJECTED, comment, output, dry_run=dry_run)
+
+
+def _decide(
+    kube: Kube,
+    reference: str,
+    state: ApprovalState,
+    comment: str | None,
+    output: str,
+    *,
+    dry_run: bool,
+    **options: bool,
+) -> None:
+    said: list[str] = []
+    say = said.append if output == "json" else typer.echo
+    decide(kube, reference, state, comment, dry_run=dry_run, say=say, **options)
+    if output == "json":
+        tell(output, "", {"version": reference, "state": state, "dryRun": dry_run, "said": said})
 
 
 def _kube(context: str | None, namespace: str | None) -> Kube:

@@ -25,7 +25,7 @@ from hone_cli.reach.bar import bar
 from hone_cli.reach.completing import version_names
 from hone_cli.reach.copying import Copied, MissingFileError, check_folder, copy, copy_one
 from hone_cli.reach.guard import digest
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.reach.writing import write_whole
 from hone_cli.versions import MODEL_HELP, chosen, ready
@@ -47,6 +47,7 @@ def download(
     form: Annotated[
         str | None, typer.Option(help="Adapter, Merged, Full or GGUF, where the version has several.")
     ] = None,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -66,7 +67,10 @@ def download(
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))
     artifact = choose_artifact(version, form)
-    typer.echo(summary(version, artifact, folder, fetch(kube, version, artifact, folder)))
+    copied = fetch(kube, version, artifact, folder)
+    facts = {"modelVersion": version["metadata"]["name"], "format": artifact.format, "folder": str(folder)}
+    facts |= {"files": copied.files, "sizeBytes": copied.size_bytes, "readBytes": copied.read_bytes}
+    tell(output, summary(version, artifact, folder, copied), facts)
 
 
 def fetch(kube: Kube, version: Mapping[str, Any], artifact: Artifact, folder: Path) -> Copied:

@@ -19,7 +19,7 @@ from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.approval import number_line
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import names_of
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption
 
 _SHOWN = 10
 """Newest versions of a model that the tree has, unless --all."""
@@ -82,9 +82,8 @@ def models(
     name: Annotated[
         str | None, typer.Argument(help="A model; default: all of the namespace.", autocompletion=names_of("Model"))
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document with every version, for programs.")
-    ] = False,
+    output: OutputOption = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     every: Annotated[bool, typer.Option("--all", help=f"Every version; default: the newest {_SHOWN}.")] = False,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
@@ -93,7 +92,7 @@ def models(
 
     \b
     hone models                      all models of the namespace
-    hone models support-bot --json   every version of one, for programs
+    hone models support-bot -o json  every version of one, for programs
     """
     from hone_cli.reach.kube import Kube
 
@@ -105,7 +104,7 @@ def models(
         raise CommandError(f"namespace {kube.namespace} does not exist: kubectl get namespaces")
     if not nodes:
         raise CommandError(f"namespace {kube.namespace} has no model{f' {name}' if name else ''}")
-    if as_json:
+    if as_json or output == "json":
         typer.echo(json.dumps([asdict(node) for node in nodes], indent=2))
         return
     console = Console(width=_WIDEST)

@@ -8,11 +8,12 @@ import typer
 
 from hone_cli.errors import CommandError
 from hone_cli.reach.completing import names_of
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 
 
 def retrain(
     model: Annotated[str, typer.Argument(help="A Model with spec.retrain.", autocompletion=names_of("Model"))],
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -31,4 +32,5 @@ def retrain(
     if not body["spec"].get("retrain"):
         raise CommandError(f"Model {model} has no spec.retrain, which names the job to repeat")
     kube.request_retraining(model)
-    typer.echo(f"Requested. What it waits for: kubectl -n {kube.namespace} describe models.hone.dev {model}")
+    words = f"Requested. What it waits for: kubectl -n {kube.namespace} describe models.hone.dev {model}"
+    tell(output, words, {"model": model, "requested": True})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import version_names
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, tell
 from hone_cli.reach.pod import image_of
 from hone_cli.runs.manifests import as_yaml
 from hone_cli.serving import following, httproute, kserve, ollama, vllm
@@ -88,6 +88,9 @@ def serve(
         bool, typer.Option("--mirror", help="For httproute: the first version answers, the others get copies.")
     ] = False,
     gateway: Annotated[str | None, typer.Option(help="For httproute: the Gateway, as name or namespace/name.")] = None,
+    output: Annotated[
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="Form of the manifests: yaml or json.")
+    ] = "yaml",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -116,7 +119,8 @@ def serve(
     versions = _choose(kube, models)
     _warn(kube, versions)
     if to == "ollama":
-        typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
+        modelfile = ollama.modelfile(served(versions, form or "GGUF"))
+        tell(output, modelfile.removesuffix("\n"), {"Modelfile": modelfile})
         return
 
     def server(default: str) -> Server:
@@ -126,7 +130,8 @@ def serve(
         return Server(_server_name(name or default), kube.namespace, runs, trainer, gpus, replicas, *of_clients)
 
     render_all = _render_followed if follow else _render_chosen
-    typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
+    objects = render_all(to, models, versions, wishes, server)
+    tell(output, text(objects).removesuffix("\n"), objects)
     if to == "vllm" and api_key_secret is None:
         typer.echo(f"Warning: {open_to(kube.namespace, allow_from or [])}", err=True)
 

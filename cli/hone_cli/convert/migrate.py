@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hone_cli.errors import CliExit, CommandError, printable
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.reach.writing import write_whole
 from hone_cli.rows import place
 
@@ -343,6 +343,7 @@ def report(
         typer.Option("--tokens-per-second", min=0, help="Tokens a second of your server under your load, as measured."),
     ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Price of a million tokens of the old model.")] = None,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -362,9 +363,11 @@ def report(
     numbers = (version["spec"].get("evaluation") or {}).get("numbers") or []
     lines, shown = parity_lines(numbers, body["parity"], body["margin"])
     old = body["price"] if price is None else price
-    typer.echo(f"{version['metadata']['name']} next to the recorded answers of the old model:\n")
-    typer.echo("\n".join([*map(printable, lines), "", *price_lines(old, gpu_hour, speed)]))
-    typer.echo("\n".join(["", *map(printable, body["notes"]), *_not_mapped(body["unmapped"])]))
+    name, prices = version["metadata"]["name"], price_lines(old, gpu_hour, speed)
+    text = [f"{name} next to the recorded answers of the old model:", "", *map(printable, lines), "", *prices, ""]
+    facts = {"modelVersion": name, "shown": shown, "margin": body["margin"], "parity": lines, "prices": prices}
+    facts |= {"notes": body["notes"], "unmapped": body["unmapped"], "numbers": numbers}
+    tell(output, "\n".join([*text, *map(printable, body["notes"]), *_not_mapped(body["unmapped"])]), facts)
     raise typer.Exit(CliExit.DONE if shown else CliExit.RUN_FAILED)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
 
 import typer
 
 from hone_cli.errors import CliExit, CommandError
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption
 
 
 def doctor(
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +15,15 @@ ContextOption = Annotated[
     str | None,
     typer.Option(help="Context of the kubeconfig; default: the current one.", autocompletion=context_names),
 ]
+OutputOption = Annotated[
+    Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
+]
 JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))]
 PricesOption = Annotated[
     Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
 ]
+
+
+def tell(output: str, text: str, facts: Any) -> None:
+    """Print the answer of a command: the text for people, or the facts as one JSON document."""
+    typer.echo(json.dumps(facts, indent=2) if output == "json" else text)

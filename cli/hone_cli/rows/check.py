@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import OutputOption
 
 _NEEDED = ("duckdb", "jinja2", "jmespath", "py3langid", "pyarrow", "re2", "rensa")
 """Packages of the extra `data`, by the names of their modules."""
@@ -34,7 +35,8 @@ def check(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the whole report as a page.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the rows by split, and the rejected ones.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    output: OutputOption = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
     """Look at rows before anything is uploaded.
 
@@ -47,7 +49,7 @@ def check(
     hone check rows.csv --column prompt=question --column completion=answer
     """
     _require()
-    words = [*sources, "--format", form, *(["--json"] if as_json else [])]
+    words = [*sources, "--format", form, *(["--json"] if as_json or output == "json" else [])]
     for name, values in (
         ("--column", column),
         ("--against", against),

@@ -16,7 +16,7 @@ import typer
 
 from hone_cli.errors import CommandError
 from hone_cli.reach.incoming import PATH, PIECE, Incoming, Received, sha256_of
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.rows import place
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def upload(
         str | None, typer.Option(help="Storage class of a new claim; default: that of the namespace's store.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another file of the same name.")] = False,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -68,7 +69,8 @@ def upload(
         _to_config_map(objects, file, chosen, replace=replace)
     else:
         _to_claim(objects, file, chosen, sha256_of(file), replace=replace, size=size, storage_class=storage_class)
-    typer.echo(place.address(file, chosen))
+    uri = place.address(file, chosen)
+    tell(output, uri, {"uri": uri, "sizeBytes": file.stat().st_size})
 
 
 def _to_config_map(objects: Objects, file: Path, name: str, *, replace: bool) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
 from hone_cli.reach.completing import names_of
-from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption
 from hone_cli.runs.view import curves, spark
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def compare(
     jobs: Annotated[
         list[str], typer.Argument(help="Two or more FineTuneJobs.", autocompletion=names_of("FineTuneJob"))
     ],
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import OutputOption, tell
 
 
 def code_names(incomplete: str) -> list[str]:
@@ -23,16 +23,14 @@ def explain(
             help="A failure code or a reason, e.g. DoesNotFit; case does not matter.", autocompletion=code_names
         ),
     ],
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
 ) -> None:
     """Explain a failure code, or a reason of a status.
 
     \b
     hone explain GpuOutOfMemory
     """
-    typer.echo(json.dumps(explained(code), indent=2) if output == "json" else _text(explained(code)))
+    tell(output, _text(explained(code)), explained(code))
 
 
 def meanings() -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -13,14 +13,12 @@ from hone_api.words.states import JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption, OutputOption, tell
 from hone_cli.runs.view import gpu_hours, is_over, model_of, view
 
 
 def list_jobs(
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -64,29 +62,42 @@ def newest_first(objects: Objects) -> list[dict[str, Any]]:
     return sorted(objects.list("FineTuneJob"), key=lambda job: job["metadata"]["creationTimestamp"], reverse=True)
 
 
-def suspend(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
+def suspend(
+    job: JobArgument,
+    output: OutputOption = "text",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
     """Stop a run for a while, with a checkpoint.
 
     It saves a checkpoint and releases its GPUs. `hone resume` lets it go on from there.
     """
     objects = Objects(Kube.load(context, namespace))
     set_suspend(objects, job, suspended=True)
-    typer.echo(f"{job} saves a checkpoint and stops. hone resume {job}{objects.kube.options} lets it go on.")
+    words = f"{job} saves a checkpoint and stops. hone resume {job}{objects.kube.options} lets it go on."
+    tell(output, words, {"name": job, "suspended": True})
 
 
-def resume(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
+def resume(
+    job: JobArgument,
+    output: OutputOption = "text",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
     """Let a suspended run go on.
 
     It continues from its last checkpoint.
     """
     objects = Objects(Kube.load(context, namespace))
     set_suspend(objects, job, suspended=False)
-    typer.echo(f"{job} goes on. Watch it: hone watch {job}{objects.kube.options}")
+    words = f"{job} goes on. Watch it: hone watch {job}{objects.kube.options}"
+    tell(output, words, {"name": job, "suspended": False})
 
 
 def cancel(
     job: JobArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Cancel without asking.")] = False,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -103,7 +114,7 @@ def cancel(
         typer.echo("Nothing was cancelled.", err=True)
         raise typer.Exit(CliExit.FAILED)
     objects.delete("FineTuneJob", job, body["metadata"]["uid"])
-    typer.echo(f"{job} is cancelled.")
+    tell(output, f"{job} is cancelled.", {"name": job, "cancelled": True})
 
 
 def set_suspend(objects: Objects, name: str, *, suspended: bool) -> None:

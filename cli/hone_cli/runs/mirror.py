@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import OutputOption, tell
 from hone_cli.runs.manifests import documents
 
 _HUB = re.compile(r"hf://([^/@]+)/([^/@]+)(?:@(.+))?")
@@ -43,6 +44,7 @@ def mirror(
     ],
     registry: Annotated[str, typer.Option(help="Registry of your own, as in global.imageRegistry of the chart.")],
     hub: Annotated[Path, typer.Option(help="Folder for the files of models and datasets of hf://.")],
+    output: OutputOption = "text",
 ) -> None:
     """Print the commands that fill a closed network.
 
@@ -61,7 +63,8 @@ def mirror(
         raise CommandError("the files have no object")
     found = needs(bodies)
     found = found._replace(datasets=list(dict.fromkeys([*found.datasets, *_data_of(found.tasks)])))
-    typer.echo("\n".join(script(found, registry.rstrip("/"), PurePosixPath(hub))))
+    lines = [*script(found, registry.rstrip("/"), PurePosixPath(hub))]
+    tell(output, "\n".join(lines), {**found._asdict(), "commands": [line for line in lines if line[0] != "#"]})
 
 
 def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:

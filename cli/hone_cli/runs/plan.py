@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, PricesOption
 
 if TYPE_CHECKING:
     from hone_cli.runs.planning import ApplyPlan, NumberRange, PlannedJob
@@ -21,9 +21,7 @@ def plan(
     prices: PricesOption = None,
     spot: Annotated[bool, typer.Option("--spot", help="Use the prices of spotGpuHour.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no cluster.")] = False,
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import OutputOption
 
 
 def recipes(
     model: Annotated[str, typer.Argument(help="A part of the name of a base model, e.g. llama; default: all.")] = "",
     gpu: Annotated[str, typer.Option(help="A part of a GPU's name, e.g. L4; default: all.")] = "",
     length: Annotated[int, typer.Option(min=1, help="Tokens of the longest row.")] = 2048,
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
 ) -> None:
     """List which model is trained how on which GPU.
 

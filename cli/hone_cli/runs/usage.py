@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import OutputOption, tell
 
 TEAM = ("cluster", "namespace", "queue")
 _BY, _JOB = ", ".join(TEAM), "cluster, namespace, finetunejob"
@@ -25,9 +25,7 @@ def usage(
         ),
     ],
     month: Annotated[str | None, typer.Option(help="The month in UTC, e.g. 2026-11; default: the last one.")] = None,
-    output: Annotated[
-        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
-    ] = "text",
+    output: OutputOption = "text",
 ) -> None:
     """Report GPU-hours, costs and goodput of a month by team.
 
@@ -42,7 +40,7 @@ def usage(
     teams = report(prometheus, start, end)
     if not teams:
         raise CommandError(f"{prometheus} has recorded no GPU from {start:%Y-%m-%d} on: set prometheusRule.enabled")
-    typer.echo(json.dumps(teams, indent=2) if output == "json" else _text(teams))
+    tell(output, _text(teams), teams)
 
 
 def bounds(month: str | None, now: datetime) -> tuple[datetime, datetime]:

@@ -19,7 +19,7 @@ from hone_api.words.states import ConditionType, JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption, OutputOption, tell
 from hone_cli.runs.logs import tail_of
 from hone_cli.runs.view import curves, ending, gpu_hours, has_failed, is_over, spark, view
 
@@ -37,22 +37,35 @@ INTERRUPTED = 130
 
 def watch(
     job: JobArgument,
+    output: OutputOption = "text",
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
     """Watch a run until it ends.
 
     On a terminal it is a screen with stage, progress, curves, memory, queue, events and log; elsewhere a line for each
-    stage and each tenth of the steps. Ctrl-C ends the watching; the run goes on.
+    stage and each tenth of the steps. Ctrl-C ends the watching; the run goes on. With -o json, all of this is on
+    standard error, and the end of the run on standard output.
 
     Exit codes: 0 the model is there, 5 the run failed, 1 other errors.
     """
-    raise typer.Exit(follow(Objects(Kube.load(context, namespace)), job))
+    objects = Objects(Kube.load(context, namespace))
+    code = follow(objects, job, to_stderr=output == "json")
+    if output == "json":
+        tell(output, "", end_of(objects, job, code))
+    raise typer.Exit(code)
 
 
-def follow(objects: Objects, name: str, seconds: float = SECONDS) -> int:
+def end_of(objects: Objects, name: str, code: int) -> dict[str, Any]:
+    """How the run ended, for programs."""
+    status = (objects.find("FineTuneJob", name) or {}).get("status") or {}
+    fields = {"state": "phase", "modelVersion": "modelVersionName", "failure": "failure"}
+    return {"name": name, "exitCode": code, **{key: status.get(field) for key, field in fields.items()}}
+
+
+def follow(objects: Objects, name: str, seconds: float = SECONDS, *, to_stderr: bool = False) -> int:
     """Show a run until it ends; gives the exit code."""
-    console, options = Console(), objects.kube.options
+    console, options = Console(stderr=to_stderr), objects.kube.options
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False)

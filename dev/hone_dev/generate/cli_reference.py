@@ -46,8 +46,12 @@ Each command prints its options with `--help`. `hone --version` prints the relea
 | 7 | `doctor`: a check has failed |
 | 130 | Interrupted by Ctrl-C; what runs in the cluster goes on |
 
-One line on stderr names the cause. `hone check` has the exit codes of the trainer, e.g. 65 for unusable rows.
-Commands print no colours where `NO_COLOR` is set or their output is not a terminal.
+With `-o json`, standard output has one JSON document and nothing else; what is for people is on stderr. These commands
+do not have it: `chat`, `ui`, `mcp` and `dataset review` are conversations, `logs` prints the log as it is, and the
+answer of `init`, `report`, `bundle` and `migrate openai` is the file that their `-o` names.
+
+One line on stderr names the cause of an error. `hone check` has the exit codes of the trainer, e.g. 65 for unusable
+rows. Commands print no colours where `NO_COLOR` is set or their output is not a terminal.
 """
 TRAINER = """
 ## python -m hone_trainer
