@@ -8,18 +8,17 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import yaml
-from support.cluster.hand import Namespace
 from support.cluster.rights import Account, token
+from support.lives.filled import fill, stored
 
 from hone_cli.__main__ import main
 from hone_cli.errors import CliExit
 
 pytestmark = pytest.mark.apiserver
-AT = "2026-01-01T00:00:00Z"
 ROWS = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
 JOB = """\
 apiVersion: hone.dev/v1alpha1
@@ -37,7 +36,6 @@ metadata: {name: rows}
 spec: {source: {uri: pvc://data/rows.jsonl}, suspend: true}
 ---
 """
-KINDS = ("ConfigMap", "PersistentVolumeClaim", "Pod", "Dataset", "Model", "ModelVersion", "FineTuneJob")
 
 
 class Said(NamedTuple):
@@ -46,19 +44,6 @@ class Said(NamedTuple):
     code: int
     out: str
     err: list[str]
-
-
-def stored(namespace: Namespace) -> dict[str, Any]:
-    """All objects that a command could have made or changed, without what the API server keeps itself."""
-    return {
-        f"{kind} {each['metadata']['name']}": {
-            key: value for key, value in each.items() if key not in ("metadata", "status")
-        }
-        | {"deleted": "deletionTimestamp" in each["metadata"], "version": each["metadata"]["resourceVersion"]}
-        for kind in KINDS
-        for each in namespace.list(kind)
-        if each["metadata"]["name"] != "kube-root-ca.crt"
-    }
 
 
 @pytest.fixture
@@ -147,29 +132,6 @@ def reader(kube, namespace, apiserver, tmp_path):
     return account.kubeconfig(apiserver, tmp_path / "reader")
 
 
-def fill(namespace: Namespace) -> None:
-    """A Dataset with generated rows, a job, and a model with a version that is Ready."""
-    image = {"image": "hone/trainer:1", "imagePullPolicy": "Never", "imagePullSecrets": []}
-    base = {"uri": "hf://owner/base"}
-    namespace.create("Dataset", "synthetic", {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True})
-    review = {
-        "synthetic": {"folder": "synthesis/synthetic/0123456789ab"},
-        "reviewPod": {**image, "claim": "hone-store"},
-    }
-    namespace.patch("Dataset", "synthetic", {"status": review}, "status")
-    spec = {"model": base, "datasets": [{"name": "rows"}], "output": {"modelName": "bot"}}
-    namespace.create("FineTuneJob", "job", spec)
-    namespace.create("Model", "bot", {"retrain": {"fineTuneJob": "job"}})
-    artifact = {"format": "Adapter", "uri": "pvc://s/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
-    on_volume = {"uri": "pvc://models/smol", "location": "pvc://models/smol"}
-    lineage = {"baseModel": on_volume, "datasets": [], "job": {"name": "j", "uid": "u"}, "method": "SFT", "seed": 1}
-    version = {"modelName": "bot", "version": 1, "artifacts": [artifact], "lineage": lineage}
-    namespace.create("ModelVersion", "bot-v1", version)
-    ready = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": AT}
-    status = {"conditions": [ready], "downloadPod": image, "base": "pvc://models/smol"}
-    namespace.patch("ModelVersion", "bot-v1", {"status": status}, "status")
-
-
 @pytest.mark.parametrize("command", WRITES)
 def test_who_may_only_read_sees_which_right_a_command_needs(hone, namespace, reader, command) -> None:
     fill(namespace)
@@ -181,7 +143,7 @@ def test_who_may_only_read_sees_which_right_a_command_needs(hone, namespace, rea
     else:
         assert (said.code, len(said.err)) == (CliExit.FAILED, 1), said
         (text,) = said.err
-    assert f':reader" cannot {WRITES[command]}' in text, said
+    assert f" cannot {WRITES[command]}" in text, said
     assert stored(namespace) == before
 
 

@@ -138,7 +138,12 @@ def _logs(objects: Objects, job: str) -> Iterator[tuple[str, bytes]]:
     from hone_cli.reach.kube import asked
 
     core, namespace = objects.kube.core, objects.kube.namespace
-    for pod in objects.list("Pod", f"hone.dev/finetunejob={job}"):
+    try:
+        pods = objects.list("Pod", f"hone.dev/finetunejob={job}")
+    except CommandError as error:
+        yield "logs/not-read.txt", str(error).encode()
+        return
+    for pod in pods:
         name = pod["metadata"]["name"]
         for container in [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]:
             options = {"container": container["name"], "tail_lines": _LOG_LINES}

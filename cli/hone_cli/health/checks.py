@@ -14,6 +14,7 @@ from hone_api.kinds.modelversion import MODEL_VERSION
 from hone_api.schema.schema import crd
 from hone_api.words.failures import FailureCode
 from hone_cli.errors import printable
+from hone_cli.reach import rights
 from hone_cli.reach.capacity import gpu_nodes, quota_left
 from hone_cli.reach.kube import Kube, NoObjectError, ServerRefusalError
 from hone_cli.reach.objects import Objects
@@ -24,17 +25,21 @@ COMPONENT = "hone.dev/component"
 _OPERATOR = "app.kubernetes.io/component=operator"
 _POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 _RIGHTS = (
-    ("create", "hone.dev", "finetunejobs", "hone run"),
-    ("create", "hone.dev", "datasets", "hone run, hone upload"),
-    ("patch", "hone.dev", "finetunejobs", "hone suspend, hone resume"),
-    ("delete", "hone.dev", "finetunejobs", "hone cancel"),
-    ("list", "hone.dev", "modelversions", "hone models"),
-    ("create", "", "configmaps", "hone upload"),
-    ("create", "", "pods", "hone upload, hone download, hone chat"),
-    ("create", "", "pods/portforward", "hone upload, hone download, hone chat"),
-    ("get", "", "pods/log", "hone logs"),
-    ("list", "", "events", "hone watch"),
-    ("approve", "hone.dev", "modelversions", "hone approve"),
+    ("create", "finetunejobs", "hone run"),
+    ("create", "datasets", "hone run, hone upload"),
+    ("patch", "finetunejobs", "hone suspend, hone resume"),
+    ("delete", "finetunejobs", "hone cancel"),
+    ("list", "modelversions", "hone models"),
+    ("create", "configmaps", "hone upload"),
+    ("patch", "configmaps", "hone upload"),
+    ("create", "persistentvolumeclaims", "hone upload"),
+    ("create", "pods", "hone upload, hone download, hone chat"),
+    ("delete", "pods", "hone upload, hone download, hone chat"),
+    ("get", "pods/portforward", "hone upload, hone download, hone chat"),
+    ("create", "pods/portforward", "hone upload, hone download, hone chat"),
+    ("get", "pods/log", "hone logs"),
+    ("list", "events", "hone watch"),
+    ("approve", "modelversions", "hone approve"),
 )
 """Verb, group, resource, and the commands that need it."""
 _HUB = (FailureCode.SOURCE_UNREACHABLE, FailureCode.SOURCE_REFUSED, FailureCode.GATED_MODEL_ACCESS_DENIED)
@@ -134,12 +139,8 @@ def _namespace(kube: Kube) -> _Found:
 
 def _rights(kube: Kube) -> _Found:
     missing = []
-    for verb, group, resource, commands in _RIGHTS:
-        plural, _, sub = resource.partition("/")
-        asked = {"namespace": kube.namespace, "verb": verb, "group": group, "resource": plural}
-        body = {"spec": {"resourceAttributes": {**asked, "subresource": sub} if sub else asked}}
-        answer = kube.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
-        if not answer["status"]["allowed"]:
+    for verb, resource, commands in _RIGHTS:
+        if not rights.may(kube, verb, resource):
             missing.append(f"{verb} {resource} ({commands})")
     if not missing:
         return "ok", f"all that hone needs in namespace {kube.namespace}", ""

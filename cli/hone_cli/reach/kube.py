@@ -20,13 +20,14 @@ from hone_api.blocks.retrain import RETRAIN_REQUESTED
 from hone_api.dataset.synthesis import REVIEW
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
-from hone_cli.reach import connecting, pod
+from hone_cli.reach import connecting, pod, rights
 from hone_cli.reach.connecting import unreachable
 
 T = TypeVar("T")
 _JSON = "application/json"
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """Characters that JSON has as they are, and that YAML 1.1 refuses or folds."""
+_RIGHT = re.compile(r'cannot (\w+) resource "([\w/]+)".* in the namespace "')
 _OF_OBJECTS = re.compile(r'(<nil>: )?Invalid value: "?(object|null)"?: ')
 """What the API server says before the message of a rule about several fields."""
 _NOT_INSTALLED = (
@@ -291,6 +292,14 @@ def _words(error: ApiException) -> str:
     if error.status == 401:
         return "the API server does not accept your credentials (401 Unauthorized): log in again, as for kubectl"
     try:
-        return _OF_OBJECTS.sub("", str(json.loads(error.body)["message"]))
+        words = _OF_OBJECTS.sub("", str(json.loads(error.body)["message"]))
+        return f"{words}{_way(words)}" if error.status == 403 else words
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
+
+
+def _way(words: str) -> str:
+    """Which role has the right of a namespace whose lack the API server names; empty where it names none."""
+    if not (right := _RIGHT.search(words)):
+        return ""
+    return f": {rights.way(rights.role_of(*right.groups()))}"

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from hone_cli.errors import CommandError
-from hone_cli.reach import pod
+from hone_cli.reach import pod, rights
 from hone_cli.reach.kube import Kube, asked
 from hone_cli.reach.tunnel import Tunnel
 
@@ -22,8 +22,9 @@ def create(kube: Kube, body: Mapping[str, Any]) -> str:
     """Create a pod of `pod` and return its name.
 
     Raises:
-        CommandError: the API server refuses.
+        CommandError: the API server refuses, or would refuse what comes after.
     """
+    rights.require(kube, *rights.OF_PODS)
     name = str(body["metadata"]["name"])
     asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
     typer.echo(f"Starting pod {name} from image {body['spec']['containers'][0]['image']} …", err=True)

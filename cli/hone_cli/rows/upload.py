@@ -117,9 +117,12 @@ def _to_claim(
     size: str | None,
     storage_class: str | None,
 ) -> None:
-    from hone_cli.reach import pod, running
+    from hone_cli.reach import pod, rights, running
     from hone_cli.reach.guard import digest as token_digest
 
+    own = [(verb, "datasets") for verb in ("create", "get", "delete")]
+    claims = [("create", "persistentvolumeclaims")] if objects.find("PersistentVolumeClaim", name) is None else []
+    rights.require(objects.kube, *own, *claims, *rights.OF_PODS)
     token = secrets.token_urlsafe(32)
     with _platform(objects, name) as (dataset, platform):
         _require_claim(objects, name, platform.claim, file.stat().st_size, size, storage_class)

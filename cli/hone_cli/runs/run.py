@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,12 +81,16 @@ def run(
     raise typer.Exit(max(codes))
 
 
-def apply(objects: Objects, bodies: Iterable[Mapping[str, Any]]) -> None:
+def apply(objects: Objects, bodies: Sequence[Mapping[str, Any]]) -> None:
     """Apply all of them, in this order.
 
     Raises:
         CommandError: one is refused; those before it are named.
     """
+    from hone_cli.reach import rights
+    from hone_cli.reach.objects import KINDS
+
+    rights.require(objects.kube, *(("patch", KINDS[body["kind"]][2]) for body in bodies))
     done: list[str] = []
     for body in bodies:
         try:
