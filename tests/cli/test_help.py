@@ -121,4 +121,4 @@ def test_the_command_that_the_pages_install_has_what_it_imports() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     commands = [line for page in pages for line in re.findall(r"pip install ['\"]?\.[^\n`]*", page.read_text())]
     assert len(commands) >= 2
-    assert all(re.match(r"pip install '\.\[cli(,data|,mcp|,sweep)?\]'", command) for command in commands)
+    assert all(re.match(r"pip install '\.\[cli(,data|,harness|,mcp|,sweep)?\]'", command) for command in commands)

@@ -267,3 +267,14 @@ def test_no_other_right_is_used(hone, person, asked, scene, name) -> None:
     said = hone(CALLS[name], person(needed))
     assert said.code in (CliExit.DONE, CliExit.RUN_FAILED, 130) or said.err[-1] == "hone: the way is open", said
     assert needed - UNSEEN <= asked - {("", "")} <= needed | used
+
+
+UNANSWERED = ("logs", "bundle", "dataset review", "report", "chat", "download", "upload (claim)", "sweep")
+"""Commands without `-o json`, and those that end here before their answer."""
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in UNANSWERED])
+def test_the_answer_is_one_json_document(hone, apiserver, name) -> None:
+    said = hone(f"{CALLS[name]} -o json", apiserver)
+    assert said.code in (CliExit.DONE, CliExit.RUN_FAILED), said
+    assert json.loads(said.out)
