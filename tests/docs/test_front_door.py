@@ -89,3 +89,11 @@ def test_the_readme_links_every_example() -> None:
     text = (ROOT / "README.md").read_text()
     for example in (ROOT / "examples").glob("*/README.md"):
         assert f"]({example.relative_to(ROOT)})" in text
+
+
+def test_the_quickstart_has_as_many_commands_as_it_says() -> None:
+    page = (ROOT / "docs/quickstart.md").read_text()
+    first, every_day = page.split("## Every day after it")
+    counts = [len(re.findall(r"^\$ hone ", part, re.M)) for part in (first, every_day)]
+    assert "in eight commands: five to get there, three for every day after it" in first
+    assert counts == [5, 3]
