@@ -39,6 +39,8 @@ def read(file: Path) -> dict[str, Any]:
         document["tune download"] = download[1]
     if isinstance(document.get("dataset"), str):
         document["dataset"] = _described(document, file)
+    if str(document.get("train_dataset")).endswith((".yaml", ".yml")):
+        document["train_dataset"] = _entries(document["train_dataset"], file)
     return document
 
 
@@ -94,3 +96,16 @@ def _described(document: dict[str, Any], file: Path) -> Any:
             continue
         return [{"name": name, **known.get(name, {})} for name in names]
     return document["dataset"]
+
+
+def _entries(named: str, file: Path) -> Any:
+    """The rows of LLaMA-Factory v1 as a YAML file describes them, if it is in reach."""
+    found = next((place for place in (Path(named), file.parent / named) if place.is_file()), None)
+    if found is None:
+        return named
+    (described,) = documents(found)[1]
+    entries = [{"name": name, **fields} for name, fields in described.items()]
+    for entry in entries:
+        if "file_name" in entry:
+            entry["file_name"] = str(Path(entry.pop("dataset_dir", "")) / entry["file_name"])
+    return entries

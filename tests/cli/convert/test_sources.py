@@ -346,3 +346,23 @@ def test_layers_have_the_names_of_transformers(tmp_path: Path) -> None:
     result = converted(tmp_path, AUTOMODEL.replace('"*_proj"', own))
     names = ["q_a_proj", "q_b_proj", "kv_proj", "o_b_proj", "gate_proj", "up_proj", "down_proj"]
     assert job(result)["adapter"]["targets"] == names
+
+
+def test_rows_of_llama_factory_v1_are_those_that_its_file_describes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    described = {
+        "identity": {"file_name": "identity.json", "dataset_dir": "data", "converter": "alpaca", "num_samples": 500},
+        "pairs": {"path": "HuggingFaceH4/orca_dpo_pairs", "split": "train_prefs", "converter": "pair"},
+    }
+    source = {"model": "Qwen/Qwen3-4B", "model_class": "llm", "train_dataset": "data/rows.yaml", "max_steps": 10}
+    for names, method in ((["identity"], None), (["pairs"], "DPO")):
+        (tmp_path / "data/rows.yaml").write_text(yaml.safe_dump({name: described[name] for name in names}))
+        result = converted(tmp_path, yaml.safe_dump(source))
+        assert job(result).get("method") == method
+        spec = result.objects[0]["spec"]
+        if method:
+            assert spec["source"] == {"uri": "hf://HuggingFaceH4/orca_dpo_pairs", "split": "train_prefs"}
+            assert spec["format"] == "Preference"
+        else:
+            assert (spec["source"], spec["format"]) == ({"uri": "pvc://x/identity.json"}, "Alpaca")
+            assert result.keys["train_dataset[0].num_samples"].fate == Fate.DIFFERS
