@@ -75,6 +75,7 @@ def assistant(text: str) -> dict[str, str]:
 SOURCES = {
     "axolotl": Source("llama-3/lora-1b.yml", "llama", alpaca),
     "axolotl-qlora": Source("examples/mistral/qlora.yml", "mistral", alpaca),
+    "axolotl-conv1d": Source("archived/cerebras/qlora.yml", "gpt2", alpaca),
     "axolotl-dpo": Source(
         "llama-3/instruct-dpo-lora-8b.yml",
         "llama",
@@ -221,10 +222,16 @@ def converted(folder: Path, tool: str, source: Source) -> list[dict[str, Any]]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model of a family, with the context of a large one."""
 
+    from transformers import GPT2Config
+
     @cache
     def made(family: str) -> Path:
-        folder, sizes = tmp_path_factory.mktemp(family), families.config(family)
-        sizes.max_position_embeddings = 131_072
+        folder = tmp_path_factory.mktemp(family)
+        if family == "gpt2":
+            sizes = GPT2Config(n_layer=2, n_embd=64, n_head=2, vocab_size=512, n_positions=2048)
+        else:
+            sizes = families.config(family)
+            sizes.max_position_embeddings = 131_072
         families.build(family, sizes).save_pretrained(folder)
         tokenizer = tiny.tokenizer()
         if family == "qwen3":

@@ -124,13 +124,14 @@ def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str
             that multiply groups.
     """
     import torch
+    from transformers.pytorch_utils import Conv1D  # the linear layer of GPT-2
 
     head, mixture = network.get_output_embeddings(), is_mixture(network)
     part, past = text_part(network), set[str]() if everywhere else _read_directly(network)
     return [
         name
         for name, module in _modules(network)
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, torch.nn.Linear | Conv1D)
         and module is not head
         and name != "score"
         and not (mixture and ROUTER.search(_leaf(name)))
