@@ -273,6 +273,8 @@ def planned_job(
         job.advice += [f"on {each}: {no.message}" for each, no in found.items() if no and each != device]
         if job.fits and needed.total > job_needs.TIGHT * rooms[device]:
             job.advice.append(f"the memory is tight: {gib(needed.total)} of {gib(rooms[device])}")
+    if shape.context and (spec.training.max_length or 0) > (most := spec.training.context_of(shape.context)):
+        job.fits, job.misfit = False, f"training.maxLength is over the context of {job.model}, {most:,} tokens"
     job.disk_bytes = disk(setups[device], keep=spec.checkpoints.keep, merge=spec.output.merge)
     job.seconds = _seconds(spec, setups, job.tokens)
     _price(job, spec, prices, spot=spot)

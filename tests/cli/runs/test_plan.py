@@ -77,6 +77,15 @@ def test_a_job_that_does_not_fit_names_the_cheapest_change(plan) -> None:
     assert "The cheapest change that fits: adapter.type: LoRA (trains low-rank updates)." in done.stdout
 
 
+def test_rows_longer_than_the_context_of_the_model_do_not_fit(plan) -> None:
+    longer = {"maxLength": 40_000}
+    done = plan(DATASET, job("Qwen/Qwen2.5-0.5B-Instruct", training=longer))
+    assert done.exit_code == CliExit.DOES_NOT_FIT
+    assert "training.maxLength is over the context of hf://Qwen/Qwen2.5-0.5B-Instruct, 32,768 tokens" in done.stdout
+    whole = {"adapter": {"type": "None"}, "training": {**longer, "ropeScaling": {"type": "YaRN", "factor": "2.0"}}}
+    assert "over the context" not in plan(DATASET, job("Qwen/Qwen2.5-0.5B-Instruct", **whole)).stdout
+
+
 @pytest.mark.parametrize("product", [gpu.name for gpu in gpus.TABLE] + ["CPU", "unknown"])
 def test_every_known_model_on_every_device_has_a_plan(plan, product: str) -> None:
     for model in MODELS:
