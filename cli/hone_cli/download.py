@@ -19,7 +19,7 @@ from hone_api.contract.manifest import ADDED
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
 from hone_api.words.states import ApprovalState
 from hone_cli import local
-from hone_cli.errors import CommandError, printable
+from hone_cli.errors import AGAIN, FULL, CommandError, printable
 from hone_cli.reach import files, pod
 from hone_cli.reach.bar import bar
 from hone_cli.reach.completing import version_names
@@ -165,7 +165,8 @@ def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = F
         with bar("download") as progress:
             return copy(source, folder, artifact.digest, progress, ADDED if signed else ())
     except OSError as error:
-        raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from None
+        way = f": make room in it, and {AGAIN}" if error.errno in FULL else ""
+        raise CommandError(f"{error.filename or folder}: {error.strerror or error}{way}") from None
 
 
 def choose_artifact(version: Mapping[str, Any], form: str | None, any_form: bool = False) -> Artifact:

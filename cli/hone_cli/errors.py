@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+
+AGAIN = "run the same command again, it goes on with what is there"
+"""The way out of what was interrupted."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A disk, or a person's share of it."""
 
 
 class CliExit(IntEnum):

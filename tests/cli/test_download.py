@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from support.servers.app_server import running
 
 from hone_api.kinds.modelversion import Artifact
-from hone_cli.download import choose_artifact, fetch_report, is_signed, summary
+from hone_cli.download import choose_artifact, fetch_report, into, is_signed, summary
 from hone_cli.errors import CommandError
 from hone_cli.reach import files, pod
 from hone_cli.reach.copying import copy
@@ -49,6 +51,40 @@ def test_a_folder_comes_over_as_it_is(url, exported, tmp_path):
     copied = copy(RemoteFiles(url, TOKEN), tmp_path / "here", written)
     assert copied.files == 3
     assert manifest.verify(tmp_path / "here", written).files == 3
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    if (mounted := subprocess.run(words, capture_output=True, text=True)).returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_fills_up_meanwhile_keeps_what_came(url, exported, small_disk, monkeypatch) -> None:
+    (exported / "weights.bin").write_bytes(bytes(range(256)) * 4096)
+    artifact = Artifact(format="Adapter", uri="pvc://s/m", digest=manifest.write(exported), size_bytes=1)
+    others, real = small_disk / "of-others", RemoteFiles.read
+
+    def read(source: RemoteFiles, path: str, offset: int) -> Iterator[bytes]:
+        for n, piece in enumerate(real(source, path, offset)):
+            if path == "weights.bin" and n == 1 and not others.exists():
+                with contextlib.suppress(OSError), open(others, "wb", buffering=0) as filled:
+                    while filled.write(bytes(4096)):
+                        pass
+            yield piece
+
+    monkeypatch.setattr(RemoteFiles, "read", read)
+    way = "No space left on device: make room in it, and run the same command again, it goes on with what is there"
+    with pytest.raises(CommandError, match=f"^{small_disk / 'out'}: {way}$"):
+        into(small_disk / "out", RemoteFiles(url, TOKEN), artifact)
+    others.write_bytes(b"")
+    size = sum(path.stat().st_size for path in exported.rglob("*") if path.name != "manifest.json" and path.is_file())
+    assert 0 < into(small_disk / "out", RemoteFiles(url, TOKEN), artifact).read_bytes < size - 300_000
+    assert manifest.verify(small_disk / "out", artifact.digest)
 
 
 def test_a_file_is_read_from_an_offset_on(url):

@@ -11,8 +11,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 @contextlib.contextmanager
 def bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives what is called with the bytes that are there, and all."""
+    """Gives what is called with the bytes that are there, and all; before the first call nothing is shown."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
+    task = progress.add_task(name)
+
+    def show(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -13,7 +13,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from hone_api.contract.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
-from hone_cli.errors import CommandError
+from hone_cli.errors import AGAIN, CommandError
 
 WORK = ".hone-download"
 """Folder inside a copy that is not complete: the copy's digest, and the file that is being read."""
@@ -188,7 +188,9 @@ def _check_room(folder: Path, left: Sequence[Entry]) -> None:
     begun = sum(part.stat().st_size for part in (folder / WORK).iterdir() if part.name != _DIGEST)
     needed, free = sum(entry.size for entry in left) - begun, shutil.disk_usage(folder).free
     if needed > free:
-        raise CommandError(f"{folder} has room for {free:,} bytes, but {needed:,} more are needed: free some")
+        raise CommandError(
+            f"{folder} has room for {free:,} bytes, but {needed:,} more are needed: make room in it, and {AGAIN}"
+        )
 
 
 def _fetch(source: FileSource, folder: Path, entry: Entry, progress: Callable[[int], None]) -> int:
@@ -250,10 +252,7 @@ def _pause(failures: int, reason: str) -> None:
         CommandError: there were enough.
     """
     if failures == _TRIES:
-        raise CommandError(
-            f"the connection broke {failures} times without any progress ({reason}): run the same command again, "
-            "it goes on with what is there"
-        )
+        raise CommandError(f"the connection broke {failures} times without any progress ({reason}): {AGAIN}")
     time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
 
 

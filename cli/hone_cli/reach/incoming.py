@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from hone_cli.errors import CommandError
+from hone_cli.errors import AGAIN, FULL, CommandError
 
 PATH = "/upload"
 PIECE = 4 * 2**20
@@ -61,8 +60,8 @@ class Incoming:
         free = shutil.disk_usage(self.folder).free
         if free < self.size - size:
             raise CommandError(
-                f"the volume has room for {free:,} bytes, but {self.size - size:,} more are needed: use another "
-                "claim, or a larger --size for a new one"
+                f"the volume has room for {free:,} bytes, but {self.size - size:,} more are needed: make room in it, "
+                "or use a new claim with a larger --size"
             )
         return Received(size=size)
 
@@ -80,9 +79,10 @@ class Incoming:
                     file.flush()
                 except OSError as error:
                     file.truncate(end)
-                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    if error.errno not in FULL:
                         raise
-                    raise CommandError(f"the volume is full after {end:,} of {self.size:,} bytes") from None
+                    words = f"the volume is full after {end:,} of {self.size:,} bytes: make room in it, and {AGAIN}"
+                    raise CommandError(words) from None
         return Received(size=self.part.stat().st_size)
 
     def finish(self) -> Received:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from hone_cli.errors import CommandError
+from hone_cli.errors import AGAIN, CommandError
 from hone_cli.reach.incoming import PATH, PIECE, Incoming, Received, sha256_of
 from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.rows import place
@@ -34,7 +34,6 @@ _PAUSE_SECONDS = 2.0
 _OPERATOR_SECONDS = 60.0
 """Longest wait for the operator to say how a pod is started."""
 _IDLE_SECONDS = 600.0
-_AGAIN = "run the same command again, it goes on with what is there"
 _TIMEOUT_SECONDS = (30, 3600)
 """To connect, and for an answer: the pod reads a large file again before it has its name."""
 
@@ -155,11 +154,11 @@ def send(file: Path, incoming: Incoming, url: str, token: str) -> None:
                 failures += 1
                 if failures == _TRIES:
                     raise CommandError(
-                        f"the connection broke {failures} times in a row ({type(error).__name__}): {_AGAIN}"
+                        f"the connection broke {failures} times in a row ({type(error).__name__}): {AGAIN}"
                     ) from None
                 time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
             except KeyboardInterrupt:
-                raise CommandError(f"interrupted: {_AGAIN}") from None
+                raise CommandError(f"interrupted: {AGAIN}") from None
 
 
 def _pieces(session: requests.Session, content: BinaryIO, incoming: Incoming, url: str) -> Iterator[int]:
@@ -170,10 +169,10 @@ def _pieces(session: requests.Session, content: BinaryIO, incoming: Incoming, ur
         there = received.size
         content.seek(there)
         if not (piece := content.read(min(PIECE, incoming.size - there))):
-            raise CommandError(f"{content.name} became shorter during the upload: {_AGAIN}")
+            raise CommandError(f"{content.name} became shorter during the upload: {AGAIN}")
         received = _asked(session, "PUT", f"{url}?offset={there}", piece)
         if received.size <= there:
-            raise CommandError(f"the pod takes no more of {incoming.name}: {_AGAIN}")
+            raise CommandError(f"the pod takes no more of {incoming.name}: {AGAIN}")
         yield received.size
     if not received.complete:
         _asked(session, "POST", url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -157,12 +158,27 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_came(file: Path, small_disk: 
     incoming = expected(file, small_disk)
     incoming.begin(replace=False)
     incoming.append(0, file.read_bytes()[:PIECE])
-    (small_disk / "of-others").write_bytes(bytes(11 * 2**20))
-    with pytest.raises(CommandError, match="the volume is full after 4,194,304 of 10,485,760 bytes"):
-        incoming.append(PIECE, file.read_bytes()[PIECE : 2 * PIECE])
-    (small_disk / "of-others").unlink()
+    others = small_disk / "of-others"
+    with contextlib.suppress(OSError), open(others, "wb", buffering=0) as filled:
+        while filled.write(bytes(4096)):
+            pass
+    words = "is full after 4,194,304 of 10,485,760 bytes: make room in it, and run the same command again"
+    for size in (PIECE, 5000):  # also one that fits into a buffer
+        with pytest.raises(CommandError, match=words):
+            incoming.append(PIECE, file.read_bytes()[PIECE:][:size])
+        assert incoming.part.stat().st_size == PIECE
+    others.unlink()
     sent(file, small_disk)
     assert (small_disk / "rows.jsonl").read_bytes() == file.read_bytes()
+
+
+def test_a_refused_upload_prints_no_bar(file: Path, volume: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (volume / "rows.jsonl").write_text("of somebody else")
+    with pytest.raises(CommandError, match="another file"):
+        sent(file, volume)
+    assert capsys.readouterr().err == ""
+    sent(file, volume, replace=True)
+    assert "10.5/10.5 MB" in capsys.readouterr().err
 
 
 def test_a_piece_that_comes_twice_counts_once(file: Path, volume: Path) -> None:
