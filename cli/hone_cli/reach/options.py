@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,3 +29,9 @@ PricesOption = Annotated[
 def tell(output: str, text: str, facts: Any) -> None:
     """Print the answer of a command: the text for people, or the facts as one JSON document."""
     typer.echo(json.dumps(facts, indent=2) if output == "json" else text)
+
+
+def confirmed(question: str) -> bool:
+    """Ask at the terminal. Nothing of it goes to standard output, which may be a file: click writes a space there."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return typer.confirm(question)

@@ -13,7 +13,7 @@ from hone_api.words.states import JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
-from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption, OutputOption, tell
+from hone_cli.reach.options import ContextOption, JobArgument, NamespaceOption, OutputOption, confirmed, tell
 from hone_cli.runs.view import gpu_hours, is_over, model_of, view
 
 
@@ -110,7 +110,7 @@ def cancel(
     body = unfinished(objects, job)
     if not yes and not sys.stdin.isatty():
         raise CommandError("nobody can be asked here, and nothing was cancelled: add --yes")
-    if not yes and not typer.confirm(f"End {job} ({printable(view(body).line())}) for good?", err=True):
+    if not yes and not confirmed(f"End {job} ({printable(view(body).line())}) for good?"):
         typer.echo("Nothing was cancelled.", err=True)
         raise typer.Exit(CliExit.FAILED)
     objects.delete("FineTuneJob", job, body["metadata"]["uid"])

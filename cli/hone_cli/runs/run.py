@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_cli.errors import CliExit, CommandError
-from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, PricesOption, tell
+from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, PricesOption, confirmed, tell
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects
@@ -62,7 +62,7 @@ def run(
         raise typer.Exit(planned.exit_code)
     if not yes and not sys.stdin.isatty():
         raise CommandError("nobody can be asked here, and nothing was applied: add --yes")
-    if not yes and not typer.confirm(f"\nApply to namespace {objects.kube.namespace}?", err=True):
+    if not yes and not confirmed(f"\nApply to namespace {objects.kube.namespace}?"):
         typer.echo("Nothing was applied.", err=True)
         raise typer.Exit(CliExit.FAILED)
     apply(objects, bodies)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hone_cli.errors import CliExit, CommandError, printable
-from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
+from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption, confirmed
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects
@@ -380,7 +380,7 @@ def _begin(running: _Running, prices: Prices | None, *, yes: bool) -> None:
         raise typer.Exit(planned.exit_code)
     if not yes and not sys.stdin.isatty():
         raise CommandError("nobody can be asked here, and nothing was started: add --yes")
-    if not yes and not typer.confirm(f"Start in namespace {objects.kube.namespace}?", err=True):
+    if not yes and not confirmed(f"Start in namespace {objects.kube.namespace}?"):
         typer.echo("Nothing was started.", err=True)
         raise typer.Exit(CliExit.FAILED)
     apply(objects, running.others)
