@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from hone_cli.__main__ import application
 from hone_cli.errors import CliExit, CommandError, printable
+from hone_dev.tools import tools
 
 pytestmark = pytest.mark.apiserver
 MANIFEST = """\
@@ -289,3 +291,21 @@ def test_a_cluster_that_does_not_answer_is_one_line(hone, manifest, apiserver, t
     for words in (("list",), ("run", manifest, "--yes"), ("plan", manifest)):
         one_line(hone(*words, kubeconfig=tmp_path / "dead"), "the cluster does not answer")
         one_line(hone(*words, kubeconfig=tmp_path / "absent"), "no cluster: ")
+
+
+def test_kubectl_finds_its_plugin_which_is_the_same_command(namespace, hone, manifest, apiserver) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+
+    def kubectl(*words):
+        path = f"{Path(sys.executable).parent}:{os.defpath}"
+        env = {**os.environ, "PATH": path, "KUBECONFIG": str(apiserver)}
+        return subprocess.run([tools.kubectl(), *words], env=env, capture_output=True, text=True)
+
+    listed = kubectl("plugin", "list")
+    assert (listed.returncode, listed.stderr) == (0, ""), listed
+    assert f"{Path(sys.executable).parent / 'kubectl-hone'}\n" in listed.stdout
+    done = kubectl("hone", "list", "--namespace", namespace.name, "-o", "json")
+    assert ([each["name"] for each in json.loads(done.stdout)], done.returncode, done.stderr) == (["job"], 0, "")
+    done = kubectl("hone", "watch", "nothing", "--namespace", namespace.name)
+    words = f"hone: namespace {namespace.name} has no FineTuneJob nothing: it has job\n"
+    assert (done.returncode, done.stderr) == (CliExit.FAILED, words)
