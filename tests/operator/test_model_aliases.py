@@ -32,16 +32,13 @@ def target(namespace):
 def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, spec, result):
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    assert not namespace.names("Model"), "who applies it together with the job must find the name free"
+    namespace.succeed("run-1", result)
     made = namespace.until(lambda: namespace.get("Model", "tutor"), "the Model of the job's output")
     assert made["spec"] == {}
     assert "ownerReferences" not in made["metadata"]
     applied(namespace, "argocd", 1)
-    namespace.until(
-        lambda: namespace.condition("Model", "tutor", "Ready").get("reason") == "ModelVersionNotFound", "it waits"
-    )
-
-    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
-    namespace.succeed("run-1", result)
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
     namespace.until(lambda: target(namespace) == {"production": "tutor-v1"}, "the alias points to the version")
@@ -55,9 +52,11 @@ def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, sp
 
     namespace.delete("Model", "tutor")
     namespace.create("FineTuneJob", "second", spec())
-    namespace.until(lambda: status(namespace).get("versions") == 1, "it is there again, empty")
+    namespace.until(lambda: namespace.get("Job", "second-1"), "attempt 1")
+    namespace.succeed("second-1", result)
+    namespace.until(lambda: status(namespace).get("versions") == 2, "it is there again, empty")
     assert namespace.get("Model", "tutor")["spec"] == {}
-    assert namespace.names("ModelVersion") == ["tutor-v1"]
+    assert namespace.names("ModelVersion") == ["tutor-v1", "tutor-v2"]
 
 
 def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
@@ -65,6 +64,9 @@ def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    namespace.until(
+        lambda: namespace.condition("Model", "tutor", "Ready").get("reason") == "ModelVersionNotFound", "it waits"
+    )
     assert namespace.get("Model", "tutor")["spec"] == made["spec"]
     assert namespace.get("Model", "tutor")["metadata"]["generation"] == 1
 

@@ -80,8 +80,6 @@ def _decide(run: RunDecision) -> Outcome:
     builder, attempts = run.builder, run.attempts
     # The run has not ended, whoever wrote these.
     builder.put(modelVersionName=None, completionTime=None, failure=None)
-    if run.seen.model_missing and not attempts.records:
-        builder.offer.append(desired_model.model(builder.body))
     if run.was_in_line:
         builder.put(queue=None)
     gates = run.gate_keeper.check()
@@ -189,7 +187,13 @@ def _refuse_pods(run: RunDecision) -> None:
 
 
 def _finish(run: RunDecision, gates: Gates) -> Outcome:
-    """Record the last attempt's success. Called again after a crash until the status has it."""
+    """Record the last attempt's success. Called again after a crash until the status has it.
+
+    Its version needs a Model. Until now it is not made: whoever applies the job and its Model together would find that
+    the name is taken.
+    """
+    if run.seen.model_missing:
+        run.builder.offer.append(desired_model.model(run.builder.body))
     result = training_result(run.attempts.job) if run.attempts.job else None
     if result is None:
         raise AssertionError("a closed attempt has succeeded only if it has a result")
