@@ -75,10 +75,15 @@ def _judged(version: Body, model: Body) -> GateOpinion:
 
 
 def number_line(each: MeasuredNumber) -> str:
-    """A number of a version: before and after, its interval, the other version, and when it was measured again."""
+    """A number of a version: before and after, its interval, what it is compared with, when it was measured again."""
     number = each.number
     assert number is not None
     where = f" of {number.dataset}" if number.dataset else ""
+    if number.name.startswith("parity_") and number.against:
+        difference = f"{number.against_low or '?'} to {number.against_high or '?'}"
+        return (
+            f"{number.name}{where}: {number.tuned}, recorded answers {number.against}, difference {difference} (95 %)"
+        )
     interval = f" (95 %: {number.low} to {number.high})" if number.low and number.high else ""
     other = f", {each.against} has {number.against}" if each.against and number.against else ""
     return (

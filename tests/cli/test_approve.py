@@ -173,6 +173,16 @@ def test_the_newest_numbers_come_before_the_decision() -> None:
     ]
 
 
+def test_next_to_recorded_answers_a_number_has_theirs_and_the_difference() -> None:
+    """It has no value of the base, and the gate judges the difference."""
+    told = {"against": "0.75", "againstLow": "-0.83", "againstHigh": "-0.66", "low": "0", "high": "0.1"}
+    body = version(
+        evaluation={"numbers": [{"name": "parity_exact", "dataset": "x-held/train", "tuned": "0.05", **told}]}
+    )
+    line = "  parity_exact of x-held/train: 0.05, recorded answers 0.75, difference -0.83 to -0.66 (95 %)"
+    assert line in list(summary(body, gates_of(body, None)))
+
+
 def test_licences_come_before_the_decision() -> None:
     lineage = {"baseModel": {"license": "cc-by-nc-4.0"}, "datasets": [{"name": "faq", "license": "mit"}, {"name": "x"}]}
     licensed = version(lineage=lineage)
