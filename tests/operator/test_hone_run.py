@@ -228,6 +228,7 @@ def test_a_migration_is_admitted_and_ends_with_its_proof(namespace, hone, tmp_pa
         in done.stdout
     )
     assert "Open model: 1 for a million tokens" in done.stdout
+    assert done.stdout.endswith("\nNext: hone approve bot-v1, then the alias champion points to it\n") == (code == 0)
 
 
 def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(

@@ -79,7 +79,10 @@ def convert(
 def manifest(converted: Converted, title: str) -> str:
     """The objects as YAML; comments have the origin of each field, and the keys that are in none."""
     head = [f"Made by hone convert from {title}. hone plan shows what it needs; hone run starts it."]
-    head += [f"First: {command}, and write the address that it prints into source.uri" for command in converted.uploads]
+    head += [
+        f"First: {command}; if it prints another address than source.uri, write it there"
+        for command in converted.uploads
+    ]
     lines = [f"# {line}" for line in head]
     for fate, words in _WORDS.items():
         reasons = by_reason(converted, fate)

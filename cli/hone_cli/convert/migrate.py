@@ -352,6 +352,7 @@ def report(
     Exit codes: 0 with the whole 95 % interval no number is worse by more than the margin, 5 that is not shown, 1 other
     errors.
     """
+    from hone_api.words.states import ApprovalState
     from hone_cli.reach.kube import Kube
     from hone_cli.versions import chosen
 
@@ -367,7 +368,10 @@ def report(
     text = [f"{name} next to the recorded answers of the old model:", "", *map(printable, lines), "", *prices, ""]
     facts = {"modelVersion": name, "shown": shown, "margin": body["margin"], "parity": lines, "prices": prices}
     facts |= {"notes": body["notes"], "unmapped": body["unmapped"], "numbers": numbers}
-    tell(output, "\n".join([*text, *map(printable, body["notes"]), *_not_mapped(body["unmapped"])]), facts)
+    state = (version["spec"].get("approval") or {}).get("state")
+    following = [f"Next: hone approve {name}, then the alias champion points to it"]
+    last = ["", *following] if shown and state != ApprovalState.APPROVED else []
+    tell(output, "\n".join([*text, *map(printable, body["notes"]), *_not_mapped(body["unmapped"]), *last]), facts)
     raise typer.Exit(CliExit.DONE if shown else CliExit.RUN_FAILED)
 
 

@@ -53,6 +53,7 @@ hone upload support-migration/support.jsonl support
 hone upload support-migration/support-held.jsonl support-held
 hone run support-migration/manifest.yaml
 hone migrate report support-migration --gpu-hour 2.5 --tokens-per-second 1400
+hone approve support-v1
 ```
 
 | `-r` reads | Prompt and answer |
@@ -74,8 +75,9 @@ hone migrate report support-migration --gpu-hour 2.5 --tokens-per-second 1400
   as in the old job. Parity
   is shown if the whole interval is above minus `--margin`, 0.05 by default; then the exit code is 0, otherwise 5. The
   gates of the Model
-  judge the interval for its alias `champion`. If all rows have the same difference, e.g. none, the interval has no
-  width: report and gates then want 3 rows divided by the margin, 60 for 0.05.
+  judge the interval for its alias `champion`, which points to the version once a person has approved it.
+  If all rows have the same difference, e.g. none, the interval has no width: report and gates then want
+  3 rows divided by the margin, 60 for 0.05.
 - A field that the criteria read, `item.NAME`, is taken from `datasource_item`. If no row has the only one that is
   missing, it is the reference answer, and this is said; if more are missing, the eval is refused.
 - Without reference answers, grader and judge, nothing says which answers are better: the report has the similarity

@@ -110,7 +110,10 @@ def test_the_manifest_is_yaml_that_says_where_each_field_comes_from(tmp_path: Pa
     assert "batchSize: 8  # micro_batch_size x gradient_accumulation_steps" in lines
     assert 'learningRate: "2e-4"  # learning_rate' in lines
     assert "#   optimizer: Hone trains with AdamW" in lines
-    assert "# First: hone upload data/own.jsonl config-2, and write the address that it prints into source.uri" in lines
+    assert (
+        "# First: hone upload data/own.jsonl config-2; if it prints another address than source.uri, write it there"
+        in lines
+    )
 
 
 def test_an_unknown_key_is_listed_and_has_an_exit_code(tmp_path: Path) -> None:
