@@ -11,10 +11,11 @@ import (
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/log"
 )
 
 // In the order of CoreDNS's plugin.cfg: a query passes them one after the other.
 func main() {
-	dnsserver.Directives = []string{"bind", "errors", "cache", "hosts", "kubernetes", "forward"}
+	dnsserver.Directives = []string{"bind", "errors", "log", "cache", "hosts", "kubernetes", "forward"}
 	coremain.Run()
 }

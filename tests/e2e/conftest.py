@@ -18,6 +18,7 @@ from support.cluster.kube import Kube, path
 
 from hone_dev.cluster import cluster as embedded
 from hone_dev.cluster import images as built
+from hone_dev.cluster import outside
 from hone_dev.cluster.process import Supervisor
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
@@ -81,7 +82,7 @@ def _one_worker_at_a_time() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """The kubeconfig of the embedded cluster.
+    """The kubeconfig of the embedded cluster. No pod may look for anything outside of it.
 
     If tests brought it up, the last tests, which run in one process, take it down, unless HONE_KEEP_CLUSTER=1.
     """
@@ -91,10 +92,14 @@ def cluster() -> Iterator[Path]:
         kubeconfig = embedded.up(extra=[Part("the images", built.prepare)])
         if not was_up:
             by_tests.touch()
+        outside.watch()
+        since = outside.log_size()
     take_down = by_tests.exists() and "PYTEST_XDIST_WORKER" not in os.environ
     yield kubeconfig
+    asked = outside.asked(since)
     if take_down and os.environ.get("HONE_KEEP_CLUSTER") != "1":
         embedded.down()
+    assert asked == [], "pods looked for this outside of the cluster, and a closed network has none of it"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hone_dev.cluster import cluster as embedded
-from hone_dev.cluster import machine
+from hone_dev.cluster import machine, outside
 from hone_dev.cluster.process import Supervisor
 
 pytestmark = pytest.mark.e2e
@@ -123,6 +123,25 @@ def test_a_pod_reaches_a_service_and_the_api_server(kubectl, operator_image) -> 
     kubectl.apply(pod("client", client))
     until(lambda: kubectl.get("pod", "client")["status"]["phase"] in ("Succeeded", "Failed"))
     assert kubectl("logs", "client") == "api server 200\nservice 200\n"
+
+
+LOOKING = """
+import contextlib, socket
+with contextlib.suppress(OSError):
+    socket.getaddrinfo("outside.example", 443)
+with contextlib.suppress(OSError):
+    socket.create_connection(("198.51.100.7", 443), timeout=1)
+"""
+
+
+def test_a_pod_that_looks_for_something_outside_is_seen(kubectl, operator_image) -> None:
+    spec = pod_spec(operator_image, 'exec python -c "$PROGRAM"')
+    spec["containers"][0]["env"] = [{"name": "PROGRAM", "value": LOOKING}]
+    since = outside.log_size()
+    kubectl.apply(pod("looking", spec))
+    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/looking", "--timeout=15m")
+    assert "outside.example." in outside.names(since)
+    assert "198.51.100.7" in outside.addresses()
 
 
 def test_a_privileged_pod_is_refused(kubectl, operator_image) -> None:

@@ -13,13 +13,14 @@ BRIDGE = "hone0"
 ADDRESS = "10.213.0.1"  # of this machine on the bridge: API server, kubelet, DNS
 POD_CIDR = "10.213.0.0/24"
 SERVICE_CIDR = "10.214.0.0/16"
+CLUSTER_CIDR = "10.212.0.0/14"  # around both
 SERVICE_ADDRESS = "10.214.0.1"
 TABLES = ("iptables", "ip6tables")
-_COMMENT = ("-m", "comment", "--comment", "hone-dev")
+COMMENT = ("-m", "comment", "--comment", "hone-dev")
 _RULES = (
-    ("nat", "POSTROUTING", "-s", POD_CIDR, "!", "-d", POD_CIDR, *_COMMENT, "-j", "MASQUERADE"),
-    ("filter", "FORWARD", "-i", BRIDGE, *_COMMENT, "-j", "ACCEPT"),
-    ("filter", "FORWARD", "-o", BRIDGE, *_COMMENT, "-j", "ACCEPT"),
+    ("nat", "POSTROUTING", "-s", POD_CIDR, "!", "-d", POD_CIDR, *COMMENT, "-j", "MASQUERADE"),
+    ("filter", "FORWARD", "-i", BRIDGE, *COMMENT, "-j", "ACCEPT"),
+    ("filter", "FORWARD", "-o", BRIDGE, *COMMENT, "-j", "ACCEPT"),
 )
 # What the kubelet, kube-proxy and the bridge plugin set; put back by `cluster down`.
 SYSCTLS = (

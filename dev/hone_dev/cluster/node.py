@@ -11,6 +11,7 @@ import yaml
 
 from hone_dev.cluster import binaries, network
 from hone_dev.cluster.controlplane import ControlPlane
+from hone_dev.cluster.outside import QUERY
 from hone_dev.cluster.process import Component
 from hone_dev.tools import paths
 from hone_dev.tools.shell import run
@@ -181,7 +182,8 @@ class Node:
         upstream = "" if _no_nameserver() else "    forward . /etc/resolv.conf\n"
         kubeconfig = self.plane.user("system:coredns")
         config = self._file(
-            "Corefile", COREFILE.format(address=network.ADDRESS, kubeconfig=kubeconfig, upstream=upstream)
+            "Corefile",
+            COREFILE.format(address=network.ADDRESS, kubeconfig=kubeconfig, upstream=upstream, query=QUERY),
         )
         argv = (str(binaries.coredns()), "-conf", str(config))
         return Component("coredns", argv, lambda: _resolves("kubernetes.default.svc.cluster.local"), (config,))
@@ -262,6 +264,12 @@ runtime_type = "io.containerd.runc.v2"
 
 COREFILE = """\
 .:53 {{
+    bind {address}
+    errors
+    log . "{query} {{remote}} {{name}}"
+{upstream}    cache 5
+}}
+cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
     bind {address}
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
