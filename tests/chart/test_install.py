@@ -149,6 +149,8 @@ def test_a_value_that_is_null_never_leaves_half_an_upgrade(server):
     assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
 
 
+OWN = "watchNamespaces={other},crds.enabled=false"
+EXTRA = "extraObjects[0].apiVersion=v1,extraObjects[0].metadata.name=more,extraObjects[0]."
 REFUSED = {
     "unknown value": (["store.sizee=1Gi"], r"at '/store': additional properties 'sizee' not allowed"),
     "scheme": (["huggingFace.endpoint=ftp://hub"], r"at '/huggingFace/endpoint': 'ftp://hub' does not match"),
@@ -156,6 +158,11 @@ REFUSED = {
     "null": (["tenants.runtimeClasses=null"], r"at '/tenants': missing property 'runtimeClasses'"),
     "tag": (["trainer.image.tag=a b"], r"at '/trainer/image/tag': 'a b' does not match"),
     "field of Kubernetes": (["affinity.x=y"], r"at '/affinity': additional properties 'x' not allowed"),
+    "extra object": (
+        ["extraObjects[0].kind=ConfigMap"],
+        r"at '/extraObjects/0': missing properties 'apiVersion', 'meta",
+    ),
+    "its kind": ([OWN, EXTRA + "kind=Thing"], r'no matches for kind "Thing" in version "v1"'),
     "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
     "no namespace": (["watchNamespaces={other,gone}", "crds.enabled=false"], r"watchNamespaces: .* no namespace gone"),
     "nor there": (["namespaces={gone}"], r"namespaces: the cluster has no namespace gone"),
