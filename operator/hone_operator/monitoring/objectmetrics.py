@@ -24,6 +24,7 @@ from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
+from hone_operator.reconcile.core.pods import code_of_wait
 from hone_operator.reconcile.run import goodput
 from hone_operator.reconcile.run.run_attempts import Attempts
 from hone_operator.times import read_time
@@ -31,6 +32,8 @@ from hone_operator.times import read_time
 JOB = ("namespace", "finetunejob")
 REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
 REASON = ("reason", "cause")
+OTHER = "Other"
+"""In place of a reason that is not known here, e.g. of another version of Hone."""
 QUEUE_SECONDS, QUEUE_LABELS = "hone_queue_goodput_seconds", ("namespace", "queue", "kind")
 
 
@@ -258,9 +261,10 @@ def _dataset_reasons() -> Series:
 
 
 def _reason(body: Body, reason: str | None) -> Iterator[Sample]:
-    """Only our own words: anybody may have written a status."""
-    if reason in REASONS:
-        yield (*_ref(body), reason, cause_of(reason)), 1
+    """Our own words, in place of the kubelet's, too. Others are counted as one: anybody may have written a status."""
+    if reason:
+        word = reason if reason in REASONS else code_of_wait(reason) or OTHER
+        yield (*_ref(body), word, cause_of(word)), 1
 
 
 def _job_numbers() -> Iterator[Series]:

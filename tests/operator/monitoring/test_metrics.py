@@ -244,6 +244,23 @@ async def test_state_follows_the_cache(cache):
     assert 'finetunejob="running"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
 
 
+@pytest.mark.parametrize(
+    ("reason", "known", "cause"),
+    [
+        ("ErrImagePull", "ImagePullFailed", "platform"),
+        ("CreateContainerConfigError", "CreateContainerFailed", "platform"),
+        ("SomethingNew", "Other", ""),
+    ],
+)
+async def test_a_reason_of_somebody_else_is_counted_as_one_that_alerts_know(cache, reason, known, cause):
+    """DatasetNotReady was silent about an image that could not be pulled: its reason is the kubelet's."""
+    not_ready = condition("Ready", "2026-01-01T00:00:10Z", "False") | {"reason": reason}
+    cache.put("Dataset", BROKEN | {"status": {"conditions": [not_ready]}})
+    text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
+    labels = {"namespace": "ml", "dataset": "broken", "reason": known, "cause": cause}
+    assert value(text, "hone_dataset_reason", **labels) == 1
+
+
 async def test_counters_do_not_fall_when_old_attempts_are_only_counted(cache):
     """Of more than 128 attempts, the status has the newest 128 and a number of the others."""
     outcomes = [("Failed", "Preempted")[number % 2] for number in range(132)]

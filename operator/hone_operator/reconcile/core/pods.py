@@ -12,7 +12,7 @@ from hone_api.words.states import AnyReason, Quoted
 from hone_operator.desired.core import names
 from hone_operator.reconcile.core.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.core.node_faults import NodeTrouble
-from hone_operator.reconcile.core.pod_state import ContainerWait, PodState, read_pod
+from hone_operator.reconcile.core.pod_state import PodState, read_pod
 from hone_operator.reconcile.core.scheduling import Needs, explain, scheduling_gate
 
 IMAGE_REASONS = frozenset(
@@ -182,14 +182,14 @@ def _pod_waiting(pod: PodState, claims: tuple[str, ...]) -> Waiting | None:
         words = scheduling_gate(pod.body) or explain(message, Needs.of(pod.body, claims))
         return Waiting(reason, f"Pod {pod.name}: {words}")
     for wait in pod.waits:
-        if code := _code_of(wait):
+        if code := code_of_wait(wait.reason):
             words = f"Pod {pod.name}: {wait.message or wait.reason}"
             return Waiting(Quoted(wait.reason), words, code, pod.created, scheduled=True)
     return None
 
 
-def _code_of(wait: ContainerWait) -> FailureCode | None:
-    """Failure code of a container that waits in vain; None if it may start."""
-    if wait.reason in IMAGE_REASONS:
+def code_of_wait(reason: str) -> FailureCode | None:
+    """Failure code for the kubelet's reason of a container that waits in vain; None if it may start."""
+    if reason in IMAGE_REASONS:
         return FailureCode.IMAGE_PULL_FAILED
-    return FailureCode.CREATE_CONTAINER_FAILED if wait.reason in CONTAINER_REASONS else None
+    return FailureCode.CREATE_CONTAINER_FAILED if reason in CONTAINER_REASONS else None
