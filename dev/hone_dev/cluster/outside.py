@@ -22,9 +22,9 @@ _DOCUMENTATION = ipaddress.ip_network("198.51.100.0/24")
 def watch() -> None:
     """From now on, note the addresses outside of cluster and machine that pods send to, until the cluster goes down."""
     if _LIST not in run("iptables-save", "-t", "mangle"):
-        rule = ("PREROUTING", "-i", network.BRIDGE, "-s", network.POD_CIDR, "!", "-d", network.CLUSTER_CIDR)
-        rule += ("-m", "addrtype", "--dst-type", "UNICAST", "-m", "recent", "--name", _LIST, "--rdest", "--set")
-        run("iptables", "-w", "-t", "mangle", "-A", *rule, *network.COMMENT)
+        packets = ("-i", network.BRIDGE, "-s", network.POD_CIDR, "!", "-d", network.CLUSTER_CIDR)
+        noted = ("-m", "addrtype", "--dst-type", "UNICAST", "-m", "recent", "--name", _LIST, "--rdest", "--set")
+        run("iptables", "-w", "-t", "mangle", "-A", "PREROUTING", *packets, *noted, *network.COMMENT)
 
 
 def log_size() -> int:
