@@ -223,10 +223,9 @@ def test_a_migration_is_admitted_and_ends_with_its_proof(namespace, hone, tmp_pa
     namespace.create("ModelVersion", "bot-v1", {**spec, "evaluation": {"numbers": numbers}})
     done = hone("migrate", "report", out, "--price", "1.2", "--gpu-hour", "3.6", "--tokens-per-second", "1000")
     assert done.returncode == code, done
-    assert (
-        f"exact: new 0.9, old 0.8, difference {float(low):+.4f} to +0.2000 (95 %), 5 rows: parity within 0.05 {word}"
-        in done.stdout
-    )
+    interval = f"difference {float(low):+.4f} to +0.2000 (95 %), 5 rows: parity within 0.05: {word}"
+    assert f"exact: new 0.9000, old 0.8000, {interval}" in done.stdout
+    assert "\n\n\n" not in done.stdout
     assert "Open model: 1 for a million tokens" in done.stdout
     assert done.stdout.endswith("\nNext: hone approve bot-v1, then the alias champion points to it\n") == (code == 0)
 

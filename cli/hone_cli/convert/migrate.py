@@ -365,13 +365,14 @@ def report(
     lines, shown = parity_lines(numbers, body["parity"], body["margin"])
     old = body["price"] if price is None else price
     name, prices = version["metadata"]["name"], price_lines(old, gpu_hour, speed)
-    text = [f"{name} next to the recorded answers of the old model:", "", *map(printable, lines), "", *prices, ""]
+    text = [f"{name} next to the recorded answers of the old model:", "", *map(printable, lines), "", *prices]
+    text += ["", *map(printable, body["notes"])] if body["notes"] else []
     facts = {"modelVersion": name, "shown": shown, "margin": body["margin"], "parity": lines, "prices": prices}
     facts |= {"notes": body["notes"], "unmapped": body["unmapped"], "numbers": numbers}
     state = (version["spec"].get("approval") or {}).get("state")
     following = [f"Next: hone approve {name}, then the alias champion points to it"]
     last = ["", *following] if shown and state != ApprovalState.APPROVED else []
-    tell(output, "\n".join([*text, *map(printable, body["notes"]), *_not_mapped(body["unmapped"]), *last]), facts)
+    tell(output, "\n".join([*text, *_not_mapped(body["unmapped"]), *last]), facts)
     raise typer.Exit(CliExit.DONE if shown else CliExit.RUN_FAILED)
 
 
@@ -395,11 +396,11 @@ def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], m
         for n in found:
             low, high, rows = float(n["againstLow"]), float(n["againstHigh"]), int(n.get("rows") or 1)
             worst = low - UNSEEN / rows if low == high else low
-            word = "shown" if worst >= -margin else "worse" if high < -margin else "not shown: record more answers"
+            word = "shown" if worst >= -margin else "no, worse" if high < -margin else "not shown, record more answers"
             shown = shown and worst >= -margin
             lines.append(
-                f"{reward}: new {n['tuned']}, old {n['against']}, difference {low:+.4f} to {high:+.4f} (95 %), "
-                f"{n.get('rows')} rows: parity within {margin:g} {word}"
+                f"{reward}: new {float(n['tuned']):.4f}, old {float(n['against']):.4f}, difference {low:+.4f} to "
+                f"{high:+.4f} (95 %), {n.get('rows')} rows: parity within {margin:g}: {word}"
             )
     return lines, shown
 

@@ -370,12 +370,12 @@ def test_chrf_is_that_of_sacrebleu() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "word", "shown"),
-    [("-0.01", "0.1", "shown", True), ("-0.2", "-0.1", "worse", False), ("-0.2", "0.1", "not shown", False)],
+    [("-0.01", "0.1", "shown", True), ("-0.2", "-0.1", "no, worse", False), ("-0.2", "0.1", "not shown", False)],
 )
 def test_the_report_says_what_the_interval_shows(low: str, high: str, word: str, shown: bool) -> None:
     number = {"name": "parity_x", "tuned": "0.5", "against": "0.6", "againstLow": low, "againstHigh": high, "rows": 9}
     lines, is_shown = parity_lines([number], ["x"], 0.05)
-    assert (f"parity within 0.05 {word}" in lines[0], is_shown) == (True, shown)
+    assert (f"parity within 0.05: {word}" in lines[0], is_shown) == (True, shown)
     assert parity_lines([number], ["x", "y"], 0.05)[1] is False, "one that was not measured shows nothing"
     equal = {**number, "againstLow": "0", "againstHigh": "0"}
     assert [parity_lines([{**equal, "rows": rows}], ["x"], 0.05)[1] for rows in (1, 59, 60)] == [False, False, True]

@@ -295,4 +295,4 @@ def test_a_migrated_job_ends_with_a_comparison_with_the_recorded_answers(
     }
     lines, is_shown = parity_lines(numbers, ["exact", "chrf"], 0.05)
     assert not is_shown
-    assert all("parity within 0.05 worse" in line for line in lines)
+    assert all("parity within 0.05: no, worse" in line for line in lines)
