@@ -61,6 +61,12 @@ def test_nothing_is_stored_and_every_refusal_is_listed(namespace, plan) -> None:
     assert namespace.names("Dataset") == namespace.names("FineTuneJob") == []
 
 
+def test_what_the_api_server_and_the_command_both_refuse_is_said_once(plan) -> None:
+    _, found = plan(dataset(), job("both", training={"epochs": "1", "maxSteps": 2}))
+    (problem,) = found["both"]["problems"]
+    assert "spec.training: set epochs or maxSteps, not both" in problem
+
+
 @pytest.mark.parametrize("tool", ["automodel", "axolotl", "llamafactory", "torchtune"])
 def test_what_hone_convert_prints_is_admitted(plan, tmp_path, tool) -> None:
     lines = lzma.decompress((CORPUS / f"{tool}.jsonl.xz").read_bytes()).splitlines()

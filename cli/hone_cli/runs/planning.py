@@ -139,7 +139,7 @@ def _object(body: dict[str, Any], objects: Objects | None) -> PlannedObject:
             result = objects.apply(body, dry_run=True) if existing else objects.create(body, dry_run=True)
         except ServerRefusalError as error:
             way = ". Another tool manages it: apply it with that one" if "conflict" in str(error).lower() else ""
-            found = [f"{error}{way}", *found]
+            found = [f"{error}{way}", *(each for each in found if each not in str(error))]
         else:
             action = "create" if existing is None else "keep" if _same(existing, result) else "change"
     return PlannedObject(kind=kind, name=name, action="refused" if found else action, problems=found)
