@@ -1,8 +1,6 @@
 """How runs end on real pods: each for a reason of its own, with what people need to go on; and nothing hangs."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,15 @@ from support.cluster.live import (
     config_map,
     dataset,
     failure,
+    fill,
     job,
     lines,
     reason_becomes,
+    small_volume,
     training,
     wait,
 )
 
-from hone_dev.cluster.node import NAME as NODE
 from hone_dev.models import models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]
@@ -126,40 +125,16 @@ def test_what_the_namespace_forbids_is_waited_for(team, staged) -> None:
 @pytest.fixture
 def small_store(kubectl, tmp_path) -> Iterator[Path]:
     """The namespace's store as a file system of 24 MiB."""
-    folder = tmp_path / "store"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "hone-tests", folder], check=True)
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
-    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "small"}
-    volume = claim | {
-        "capacity": {"storage": "24Mi"},
-        "local": {"path": str(folder)},
-        "claimRef": {"namespace": kubectl.namespace, "name": "hone-store"},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    claim |= {"resources": {"requests": {"storage": "24Mi"}}, "volumeName": kubectl.namespace}
-    name = {"name": kubectl.namespace}
-    kubectl.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": name, "spec": volume})
-    kubectl.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "hone-store"}, "spec": claim}
-    )
-    try:
+    with small_volume(kubectl, "hone-store", 24, tmp_path / "store") as folder:
         yield folder
         kubectl("delete", "namespace", kubectl.namespace, "--timeout=15m")
-        kubectl("delete", "pv", kubectl.namespace, "--timeout=15m")
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_a_full_disk_ends_an_attempt_and_the_next_one_finds_room(kubectl, small_store) -> None:
     readable(models.tiny(small_store / "tiny"))
     apply_rows(kubectl)
     kubectl("wait", "--for=condition=Ready", "dset/good", "--timeout=600s")
-    filler = small_store / "filler"
-    with filler.open("wb") as file:
-        file.truncate(0)
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_store).free - MEBIBYTE // 2)
+    filler = fill(small_store, MEBIBYTE // 2)
     spec = {"adapter": {"type": "None"}, "checkpoints": {"everySteps": 1}}
     kubectl.apply(job("full", {"uri": "pvc://hone-store/tiny"}, **spec))
 

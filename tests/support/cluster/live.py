@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from hone_dev.cluster.node import NAME as NODE
 
 HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
 ROWS = [{"prompt": f"What is {n} and one?", "completion": f"It is {n + 1}."} for n in range(40)]
@@ -135,3 +139,44 @@ def processes_of(pod: dict[str, Any], program: bytes) -> list[int]:
                 if (uid in group or uid.replace("-", "_") in group) and program in (folder / "cmdline").read_bytes():
                     pids.append(int(folder.name))
     return pids
+
+
+@contextmanager
+def small_volume(kubectl: Any, claim: str, mebibytes: int, folder: Path) -> Iterator[Path]:
+    """A claim whose volume is a file system of this size on the node; at the end, nothing may use it any more."""
+    folder.mkdir()
+    options = f"size={mebibytes}m,mode=0777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "hone-tests", folder], check=True)
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
+    spec = {"accessModes": ["ReadWriteMany"], "storageClassName": "small"}
+    volume = spec | {
+        "capacity": {"storage": f"{mebibytes}Mi"},
+        "local": {"path": str(folder)},
+        "claimRef": {"namespace": kubectl.namespace, "name": claim},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    spec |= {"resources": {"requests": {"storage": f"{mebibytes}Mi"}}, "volumeName": f"{kubectl.namespace}-{claim}"}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": spec["volumeName"]}, "spec": volume},
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "labels": {"hone.dev/component": "upload"}},
+            "spec": spec,
+        },
+    )
+    try:
+        yield folder
+        kubectl("delete", "pvc", claim, "--ignore-not-found", "--timeout=15m")
+        kubectl("delete", "pv", spec["volumeName"], "--timeout=15m")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, left: int) -> Path:
+    """A file that takes the room of a small volume except so many bytes."""
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free - left)
+    return filler
