@@ -131,6 +131,12 @@ def test_a_hosted_model_is_left_with_a_proof_of_parity(team, command, tmp_path: 
     )
     assert "Old model: 1.2 for a million tokens\nOpen model: 0.5 for a million tokens" in shown
     assert "hyperparameters.learning_rate_multiplier: the rate is a number of its own here" in shown
+
+    def judged() -> bool:
+        (candidate,) = kubectl.get("models.hone.dev", "bot")["status"].get("candidates") or [{}]
+        return candidate.get("gates") == "Passed"
+
+    wait(judged, lambda: kubectl.get("models.hone.dev", "bot"))
     approved = hone("approve", "bot:1", *space)
     assert "Gates: Passed\n" in approved
     assert "champion points to bot-v1 from now on." in approved
