@@ -177,6 +177,7 @@ def _started(job: Job, spec: Body, zero: float, minute: int) -> Body:
         "attempts": attempts,
         "goodput": _goodput(attempts),
         "conditions": [condition("Admitted", zero + 60 * job.starts)],
+        "memory": {"terms": [{"name": "weights", "bytes": 48_000_000_000}, {"name": "other", "bytes": 17_000_000_000}]},
     }
     if minute >= job.ends:
         ok = job.reason == "Succeeded"

@@ -13,6 +13,7 @@ WAITING = "Pending|Preparing|Queued|Starting|Requeued|Restarting"
 INFO = f'max by ({JOB}, queue) (hone_job_info{{{NS},queue=~"$queue"}})'
 HELD = f"{INFO} * on ({JOB}) group_left () max by ({JOB}) (hone_job_gpus_held{{{NS}}})"
 OF_QUEUE = "{{namespace}} {{queue}} {{cluster}}"
+OF_TEAM = "{{namespace}} {{cluster}}"
 REASON = f"group_left (reason, cause) max by ({JOB}, reason, cause) (hone_job_reason{{{NS}}})"
 
 
@@ -24,6 +25,11 @@ def phase(phases: str) -> str:
 def once(metric: str, by: str) -> str:
     """What several pods of the operator say about the same thing, as while it restarts."""
     return f"max by (cluster, namespace, {by}) ({metric}{{{NS}}})"
+
+
+def of_training(metric: str) -> str:
+    """The average over a team's jobs that train now."""
+    return f"avg by (cluster, namespace) ({once(metric, 'finetunejob')} and on ({JOB}) {phase('Running')})"
 
 
 def seconds(match: str, kind: str) -> str:
@@ -156,8 +162,22 @@ BOARD = Board(
                     "avg by (cluster, namespace)"
                     " (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE * on (cluster, namespace, pod) group_left ()"
                     f" max by (cluster, namespace, pod) (hone_pod_info{{{NS}}}))",
-                    "{{namespace}} {{cluster}}",
+                    OF_TEAM,
                 ),
+            ),
+            curves(
+                "Useful tokens",
+                "Tokens of rows rather than padding in what the GPUs compute, on average over the jobs that train.",
+                "percentunit",
+                Query(of_training("hone_job_useful_tokens"), OF_TEAM),
+                width=12,
+            ),
+            curves(
+                "Model FLOPs utilisation",
+                "Share of the GPUs' peak, on average over the jobs that train and whose GPU has a known peak.",
+                "percentunit",
+                Query(of_training("hone_job_mfu"), OF_TEAM),
+                width=12,
             ),
             rows(
                 "GPU-hours in the chosen time",

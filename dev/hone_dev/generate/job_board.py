@@ -273,10 +273,11 @@ BOARD = Board(
             ),
             curves(
                 "Memory that its first rank reserved",
-                "The most GPU memory that torch has taken so far.",
+                "The most GPU memory that torch has taken so far, and what was estimated before.",
                 "bytes",
                 Query(value("gpu_memory_bytes"), "bytes"),
                 of_ranks("gpu_memory_bytes", "bytes, by the trainer"),
+                Query(value("estimated_memory_bytes"), "estimated"),
             ),
             curves(
                 "Memory of its pods",

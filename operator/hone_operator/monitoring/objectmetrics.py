@@ -119,6 +119,11 @@ def _line_position(body: Body) -> float | None:
     return None if position is None else float(position)
 
 
+def _estimated_memory(body: Body) -> float | None:
+    terms = (body["status"].get("memory") or {}).get("terms") or ()
+    return float(sum(term["bytes"] for term in terms)) or None
+
+
 GAUGES = (
     JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
     *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
@@ -146,6 +151,11 @@ GAUGES = (
         "held_seconds_before_first_step",
         "GPU-seconds before the first step, of all attempts; without GPUs, seconds.",
         _held,
+    ),
+    JobGauge(
+        "estimated_memory_bytes",
+        "Estimated memory of a rank in bytes; GPU memory if it has a GPU.",
+        _estimated_memory,
     ),
     JobGauge("evictions", "How often Kueue took the quota of the newest attempt back.", _evictions),
     JobGauge(

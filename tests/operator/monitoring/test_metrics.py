@@ -84,6 +84,7 @@ RUNNING = job(
         },
         {"number": 3, "jobName": "running-3", "outcome": "Running"},
     ],
+    memory={"estimated": 9000, "terms": [{"name": "weights", "bytes": 3000}, {"name": "optimizer", "bytes": 1500}]},
     goodput={
         "ratio": "0.444",
         "scheduling": "0.944",
