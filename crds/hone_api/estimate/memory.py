@@ -30,6 +30,9 @@ MASTER_BYTES = 4
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at the same time, with their exponentials and gradients."""
 HEAD_COPIES = 3
+TAUGHT_COPIES = 16
+"""As many of them where a teacher's distribution is learned: two models' logits, scaled, as log-probabilities and as
+probabilities, and the student's gradients. Fitted to the runs in `tests/api/estimate/test_memory.py`."""
 GPU_TILE = (4096, 32_768)
 """Tokens and vocabulary whose logits are in memory at the same time on a GPU."""
 RUNTIME_GPU = int(0.9 * 2**30)
@@ -361,18 +364,16 @@ def _workspace(s: Setup) -> int:
 
 
 def _logits(s: Setup) -> int:
-    """The loss head processes some tokens at a time, except for methods that need all logits at once. A reward model
-    has no such head. Learning a teacher's distribution takes the student's logits, their gradients and the teacher's
-    logits."""
+    """The loss head processes some tokens at a time. A reward model has no such head. Where a teacher's distribution is
+    learned, the gradients of a trained head are summed in float32 before backward begins
+    (`hone_trainer.methods.divergence`)."""
     if s.method == Method.REWARD:
         return 0
-    if s.teacher:
-        ours, theirs = (
-            (10, 2) if s.bf16 else (8, 4)
-        )  # logits and gradients are float32, with bfloat16 copies in between
-        return s.tokens * (ours * s.shape.vocabulary + theirs * s.teacher.vocabulary) + _head_chunk(s)
-    copies = METHODS[Method(s.method)].whole_logits
-    return s.tokens * s.shape.vocabulary * 4 * copies if copies else _head_chunk(s)
+    if not s.teacher:
+        return _head_chunk(s)
+    vocabulary = max(s.shape.vocabulary, s.teacher.vocabulary)
+    trained_head = 0 if s.adapted else 2 * 4 * s.shape.vocabulary * s.shape.hidden
+    return min(s.tokens, HEAD_CHUNK) * vocabulary * 4 * TAUGHT_COPIES + trained_head
 
 
 def _head_chunk(s: Setup) -> int:

@@ -64,9 +64,6 @@ class MethodInfo:
     compares: bool = False
     """Whether the loss compares probabilities of answers or of two models, which dropout would blur."""
 
-    whole_logits: int = 0
-    """Copies in float32 of the logits of all tokens, for its loss; 0: the loss head processes some tokens at a time."""
-
     @property
     def block(self) -> str:
         """Name of its options in a spec and in a plan."""

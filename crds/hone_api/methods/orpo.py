@@ -34,5 +34,4 @@ INFO = MethodInfo(
     encodes="Pairs",
     paired=True,
     compares=True,
-    whole_logits=4,  # TRL computes both likelihoods from them
 )

@@ -72,5 +72,4 @@ INFO = MethodInfo(
     needs="rewardModelVersion",
     samples=True,
     compares=True,
-    whole_logits=3,  # with their exponentials and gradients
 )
