@@ -98,22 +98,29 @@ def test_the_spread_is_of_steps_after_the_warm_up(bench: Any) -> None:
     assert bench.spread([0, 100, 101, 103, 105, 109]) == 1
 
 
-def test_all_of_it_runs_on_a_cpu() -> None:
-    """Default against packed rows, which is the case with two sides of Hone; nothing is padded in either."""
+@pytest.mark.parametrize(
+    "cases", [("G4",), pytest.param(("G1", "G2", "G3", "G5"), marks=pytest.mark.long)], ids=["G4", "others"]
+)
+def test_all_of_it_runs_on_a_cpu(cases: tuple[str, ...]) -> None:
+    """G4 has two sides of Hone, by default and packed, and G5 has TRL's; nothing is padded in Hone's."""
     done = subprocess.run(
-        [sys.executable, str(BENCH / "gpu_throughput.py"), "--smoke", "G4"],
+        [sys.executable, str(BENCH / "gpu_throughput.py"), "--smoke", *cases],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
-    for side in (result, result["others"]["packed"]):
-        assert side["useful"] == 1
-        assert side["attention"].startswith("Rows: ")
-        assert side["tokens_per_second"] > 0
-    assert (result["case"], result["card"], result["driver"]) == ("G4", "one CPU core", "")
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert tuple(result["case"] for result in results) == cases
+    for result in results:
+        others = result["others"]
+        assert list(others) == {"G4": ["packed"], "G5": ["TRL"]}.get(result["case"], [])
+        for side in (result, *(others[name] for name in others if name == "packed")):
+            assert side["useful"] == 1
+            assert side["attention"].startswith("Rows: ")
+        assert all(side["tokens_per_second"] > 0 for side in (result, *others.values()))
+        assert (result["card"], result["driver"]) == ("one CPU core", "")
 
 
 def test_the_page_has_a_figure_or_says_that_there_is_none(bench: Any) -> None:
