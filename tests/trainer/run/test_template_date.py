@@ -39,13 +39,17 @@ def dated_model(tiny_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
-    """Starts the command `run` on a day; with `until`, up to the signal right after the checkpoint of that step."""
+    """Starts the command `run` on a day; with `until`, up to a signal after the checkpoint of that step."""
     run = pipeline.run_plan
 
     def start(plan: TrainingPlan, day: str, until: int | None = None) -> Any:
         class StopOnceSaved(Stop):
-            path = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2).path(until or 0)
-            requested = property(lambda self: until is not None and self.path.exists(), lambda self, value: None)
+            store = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2)
+            # That of the step itself may come and go between two looks: it is completed while training goes on.
+            requested = property(
+                lambda self: until is not None and max(self.store.steps(), default=0) >= until,
+                lambda self, value: None,
+            )
 
         clock.stands_at(monkeypatch, day)
         monkeypatch.setattr(pipeline, "run_plan", lambda plan, _, *more: run(plan, StopOnceSaved(), *more))
