@@ -15,6 +15,8 @@ _SEEN = Path("/proc/net/xt_recent", _LIST)
 _NAME = re.compile(rf"{QUERY} \S+ (\S+)")
 _RESERVED = (".example.", ".invalid.", ".test.", ".localhost.")
 """Names that belong to nobody (RFC 6761), which tests ask for on purpose."""
+_SHORT = ".svc."
+"""A Service without the cluster's domain, which a pod asks for where the whole name does not exist."""
 _DOCUMENTATION = ipaddress.ip_network("198.51.100.0/24")
 """Addresses that belong to nobody (RFC 5737)."""
 
@@ -46,7 +48,7 @@ def addresses() -> set[str]:
 
 def asked(since: int = 0) -> list[str]:
     """Names and addresses of somebody; the noted addresses are forgotten."""
-    found = {each for each in names(since) if not each.lower().endswith(_RESERVED)}
+    found = {each for each in names(since) if not each.lower().endswith((*_RESERVED, _SHORT))}
     found |= {each for each in addresses() if ipaddress.ip_address(each) not in _DOCUMENTATION}
     if _SEEN.exists():
         _SEEN.write_text("/")
