@@ -65,20 +65,25 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
     return ConvertedGrader(rewards, code, f"{{{answer}}}" if answer else "'none'", reason)
 
 
-def _require_known(grader: Mapping[str, Any]) -> None:
+def _require_known(grader: Any) -> None:
+    if not isinstance(grader, Mapping):
+        raise NotOfferedError(f"{str(grader)[:80]} is no grader")
     kind = grader.get("type")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise NotOfferedError(f"graders of type {kind} have no counterpart; there are {', '.join(_KEYS)}")
     if unknown := {*grader} - _KEYS[kind]:
         raise NotOfferedError(f"a grader of type {kind} has no key {', '.join(sorted(unknown))} that is known here")
-    if kind == "text_similarity" and grader["evaluation_metric"] not in _METRICS:
+    if kind == "text_similarity" and grader.get("evaluation_metric") not in _METRICS:
         raise NotOfferedError(
-            f"{grader['evaluation_metric']} needs libraries that the sandbox has not: {', '.join(_METRICS)}"
+            f"{grader.get('evaluation_metric')} needs libraries that the sandbox has not: {', '.join(_METRICS)}"
         )
     for text in (grader.get(part) for part in ("input", "reference") if kind in ("string_check", "text_similarity")):
         if "{{" in _FILLED.sub("", str(text)):
             raise NotOfferedError(f"{text}: only item.NAME and sample.NAME are filled in templates")
-    for each in (grader.get("graders") or {}).values():
+    several = grader.get("graders") or {}
+    if not isinstance(several, Mapping):
+        raise NotOfferedError("graders of a multi grader have names")
+    for each in several.values():
         _require_known(each)
 
 

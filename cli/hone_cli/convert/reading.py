@@ -68,17 +68,24 @@ def _training_config(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
     config: dict[str, Any] = {}
     for part in parts:
-        data = part.get("data") or {}
-        config |= (yaml.safe_load(data.get("training_config.yaml") or "") or {}).get("training_config") or {}
-    return {**config.pop("TrainingArguments", {}), **config}
+        data = _mapping(part.get("data"), "data")
+        try:
+            inner = yaml.safe_load(str(data.get("training_config.yaml") or ""))
+        except yaml.YAMLError as error:
+            raise CommandError(f"data.training_config.yaml is not YAML: {str(error).splitlines()[0]}") from None
+        config |= _mapping(_mapping(inner, "training_config.yaml").get("training_config"), "training_config")
+    return {**_mapping(config.pop("TrainingArguments", None), "TrainingArguments"), **config}
 
 
 def _arguments(document: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a TrainJob of torchtune, key=value, as keys of their own."""
     import yaml
 
-    trainer = document["spec"].get("trainer") or {}
-    pairs = [str(each).partition("=") for each in trainer.get("args") or []]
+    trainer = _mapping(_mapping(document.get("spec"), "spec").get("trainer"), "spec.trainer")
+    given = trainer.get("args") or []
+    if not isinstance(given, list):
+        raise CommandError("spec.trainer.args is not a list")
+    pairs = [str(each).partition("=") for each in given]
     if not pairs or trainer.get("command") or not all(sign for _, sign, _ in pairs):
         return {}
     del trainer["args"]
@@ -91,10 +98,11 @@ def _described(document: dict[str, Any], file: Path) -> Any:
     folder = Path(str(document.get("dataset_dir") or "data"))
     for place in (folder, file.parent / folder):
         try:
-            known = json.loads((place / "dataset_info.json").read_text(encoding="utf-8"))
+            text = (place / "dataset_info.json").read_text(encoding="utf-8")
+            known = _mapping(json.loads(text), "dataset_info.json")
         except (OSError, ValueError):
             continue
-        return [{"name": name, **known.get(name, {})} for name in names]
+        return [{"name": name, **_mapping(known.get(name), f"{name} of dataset_info.json")} for name in names]
     return document["dataset"]
 
 
@@ -103,9 +111,23 @@ def _entries(named: str, file: Path) -> Any:
     found = next((place for place in (Path(named), file.parent / named) if place.is_file()), None)
     if found is None:
         return named
-    (described,) = documents(found)[1]
-    entries = [{"name": name, **fields} for name, fields in described.items()]
+    bodies = documents(found)[1]
+    if len(bodies) != 1:
+        raise CommandError(f"{found} describes no rows: it is not one YAML document")
+    described = _mapping(bodies[0], str(found)).items()
+    entries = [{"name": name, **_mapping(fields, f"{name} of {found}")} for name, fields in described]
     for entry in entries:
         if "file_name" in entry:
-            entry["file_name"] = str(Path(entry.pop("dataset_dir", "")) / entry["file_name"])
+            entry["file_name"] = str(Path(str(entry.pop("dataset_dir", ""))) / str(entry["file_name"]))
     return entries
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    """A part of a document that has keys; one without a value has none.
+
+    Raises:
+        CommandError: it is something else.
+    """
+    if value is not None and not isinstance(value, dict):
+        raise CommandError(f"{where} is not a mapping of keys to values")
+    return value or {}

@@ -82,6 +82,8 @@ def _model(value: Any) -> str:
 def _rows(value: Any) -> Any:
     """Sources, one for each name."""
     names = [str(each).strip() for each in (value if isinstance(value, list) else str(value).split(","))]
+    if not names:
+        raise NoCounterpartError("names no rows")
     sources = [_source(name) for name in names]
     if any(name.startswith("hf://") and name != source for name, source in zip(names, sources, strict=True)):
         return Partly(sources, "all files of the data set are read; source.files of the Dataset names some")
