@@ -1,70 +1,26 @@
-"""Bad files, names that are taken, and rights that lack one verb, for each command that they concern.
+"""Bad files and names that are taken, for each command that they concern; `test_hone_rights.py` has missing rights.
 
 The API server is real. After each error, the namespace has what it had before.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-from typing import NamedTuple
-
 import pytest
 import yaml
-from support.cluster.rights import Account, token
 from support.lives.filled import fill, stored
+from support.lives.shell import DATASET, JOB, ROWS, shell, write_files
 
-from hone_cli.__main__ import main
 from hone_cli.errors import CliExit
 
 pytestmark = pytest.mark.apiserver
-ROWS = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
-JOB = """\
-apiVersion: hone.dev/v1alpha1
-kind: FineTuneJob
-metadata: {name: job}
-spec:
-  model: {uri: hf://Qwen/Qwen2.5-0.5B-Instruct}
-  datasets: [{name: rows}]
-  output: {modelName: bot}
-"""
-DATASET = """\
-apiVersion: hone.dev/v1alpha1
-kind: Dataset
-metadata: {name: rows}
-spec: {source: {uri: pvc://data/rows.jsonl}, suspend: true}
----
-"""
-
-
-class Said(NamedTuple):
-    """What a command said."""
-
-    code: int
-    out: str
-    err: list[str]
 
 
 @pytest.fixture
 def hone(namespace, apiserver, monkeypatch, capsys, tmp_path):
-    """Runs a command as a shell does, in a folder with a manifest and rows."""
-    (tmp_path / "job.yaml").write_text(JOB)
-    (tmp_path / "both.yaml").write_text(DATASET + JOB)
-    (tmp_path / "rows.jsonl").write_text(ROWS)
-    (tmp_path / "large.jsonl").write_text(ROWS * 40_000)
+    """Runs a command in a folder with manifests and rows."""
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-
-    def run(words: str, kubeconfig=apiserver) -> Said:
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-        monkeypatch.setattr(sys, "argv", ["hone", *words.split(), "-n", namespace.name])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Said(int(ended.value.code or 0), out, err.splitlines())
-
-    return run
+    return shell(namespace, apiserver, monkeypatch, capsys)
 
 
 FILES = {
@@ -94,56 +50,6 @@ def test_a_manifest_that_is_damaged_is_one_line_and_applies_nothing(hone, namesp
     else:
         assert (said.code, said.out, len(said.err)) == (CliExit.FAILED, "", 1), said
         assert said.err[0].startswith("hone: "), said
-    assert stored(namespace) == before
-
-
-WRITES = {
-    "upload rows.jsonl new": 'patch resource "configmaps"',
-    "upload large.jsonl new": 'create resource "datasets"',
-    "run both.yaml --yes --detach": 'patch resource "finetunejobs"',
-    "suspend job": 'patch resource "finetunejobs"',
-    "resume job": 'patch resource "finetunejobs"',
-    "cancel job --yes": 'delete resource "finetunejobs"',
-    "sweep job.yaml --vary adapter.rank=8,16 -y": 'create resource "finetunejobs"',
-    "approve bot:1": 'patch resource "modelversions"',
-    "reject bot:1 --comment bad": 'patch resource "modelversions"',
-    "retrain bot": 'patch resource "models"',
-    "dataset review synthetic": 'create resource "pods"',
-    "download bot:1 copy": 'create resource "pods"',
-    "report bot:1": 'create resource "pods"',
-    "chat bot:1": 'create resource "pods"',
-}
-"""Commands that write, and the right that each asks for first."""
-
-
-@pytest.fixture
-def reader(kube, namespace, apiserver, tmp_path):
-    """A person who may read all, and write nothing."""
-    path, meta = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace.name}", {"name": "reader"}
-    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]
-    kube.call("POST", f"{path}/roles", {"metadata": meta, "rules": rules})
-    namespace.create("ServiceAccount", "reader")
-    subject = {"kind": "ServiceAccount", "name": "reader", "namespace": namespace.name}
-    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}
-    kube.call("POST", f"{path}/rolebindings", {"metadata": meta, "roleRef": ref, "subjects": [subject]})
-    account = Account(kube, token(kube, namespace.name, "reader"))
-    home = f"/apis/hone.dev/v1alpha1/namespaces/{namespace.name}/finetunejobs"
-    namespace.until(lambda: account.call("GET", home).code == 200, "the role is in force")
-    return account.kubeconfig(apiserver, tmp_path / "reader")
-
-
-@pytest.mark.parametrize("command", WRITES)
-def test_who_may_only_read_sees_which_right_a_command_needs(hone, namespace, reader, command) -> None:
-    fill(namespace)
-    before = stored(namespace)
-    said = hone(command, reader)
-    if said.code == CliExit.REFUSED:  # a plan names the right of each object
-        assert said.err[-1].startswith("Nothing was "), said
-        text = said.out + "\n".join(said.err)
-    else:
-        assert (said.code, len(said.err)) == (CliExit.FAILED, 1), said
-        (text,) = said.err
-    assert f" cannot {WRITES[command]}" in text, said
     assert stored(namespace) == before
 
 

@@ -5,30 +5,18 @@ The API server is real. The commands run as from a shell: `main` prints and exit
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-
 import pytest
 import yaml
 from support.cluster.hand import Namespace
 from support.cluster.kube import Kube
 from support.cluster.rights import Account, token
+from support.lives.shell import shell, write_files
 
-from hone_cli.__main__ import _COMMANDS, _OF_PODS, main
+from hone_cli.__main__ import _COMMANDS, _OF_PODS
 from hone_cli.errors import CliExit
 from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
-JOB = """\
-apiVersion: hone.dev/v1alpha1
-kind: FineTuneJob
-metadata: {name: job}
-spec:
-  model: {uri: hf://Qwen/Qwen2.5-0.5B-Instruct}
-  datasets: [{name: rows}]
-  output: {modelName: bot}
-"""
 LOCAL = ("check", "init", "convert", "migrate openai", "migrate report", "recipes", "explain", "mirror", "usage")
 """Those that ask no cluster: tests/cli has their bad input."""
 CALLS = {
@@ -71,20 +59,10 @@ def test_every_command_is_here() -> None:
 @pytest.fixture
 def hone(namespace, apiserver, monkeypatch, capsys, tmp_path):
     """Runs a command as a shell does: exit code, standard output, lines of standard error."""
-    (tmp_path / "job.yaml").write_text(JOB)
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-
-    def run(name, kubeconfig=apiserver):
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-        monkeypatch.setattr(sys, "argv", ["hone", *name.split(), *CALLS[name].split(), "-n", namespace.name])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err.splitlines()
-
-    return run
+    run = shell(namespace, apiserver, monkeypatch, capsys)
+    return lambda name, *kubeconfig: run(f"{name} {CALLS[name]}", *kubeconfig)
 
 
 def one_line(done, *words) -> None:

@@ -6,21 +6,20 @@ way ends there.
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from support.cluster.hand import Namespace
 from support.cluster.rights import Account, token
 from support.lives.filled import AT, IMAGE, fill, stored
+from support.lives.shell import JOB, shell, write_files
 
-from hone_cli.__main__ import _COMMANDS, _OF_PODS, main
+from hone_cli.__main__ import _COMMANDS, _OF_PODS
 from hone_cli.errors import CliExit, CommandError
 from hone_cli.reach import connecting, pod, running
 from hone_cli.reach.rights import role_of
@@ -53,22 +52,6 @@ CALLS = {
     "retrain": "retrain bot",
     "migrate report": "migrate report moved",
 }
-JOB = """\
-apiVersion: hone.dev/v1alpha1
-kind: FineTuneJob
-metadata: {name: new}
-spec:
-  model: {uri: hf://Qwen/Qwen2.5-0.5B-Instruct}
-  datasets: [{name: rows}]
-  output: {modelName: bot}
-"""
-DATASET = """\
-apiVersion: hone.dev/v1alpha1
-kind: Dataset
-metadata: {name: rows}
-spec: {source: {uri: pvc://data/rows.jsonl}, suspend: true}
----
-"""
 GROUPS = {"finetunejobs": "hone.dev", "datasets": "hone.dev", "models": "hone.dev", "modelversions": "hone.dev"}
 GROUPS |= {"jobs": "batch"}
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update"}
@@ -77,14 +60,6 @@ REQUEST = re.compile(
 )
 Right = tuple[str, str]
 """A verb and a resource."""
-
-
-class Said(NamedTuple):
-    """What a command said."""
-
-    code: int
-    out: str
-    err: list[str]
 
 
 def right(method: str, url: str) -> Right | None:
@@ -124,13 +99,7 @@ def scene(namespace, monkeypatch, tmp_path) -> Namespace:
     container = {"name": "trainer", "image": "trainer"}
     body = {"metadata": {"name": "job-1-0", "labels": labels}, "spec": {"containers": [container]}}
     namespace.kube.call("POST", f"/api/v1/namespaces/{namespace.name}/pods", body)
-    for name, text in {
-        "rows.jsonl": ROWS,
-        "large.jsonl": ROWS * 40_000,
-        "job.yaml": JOB,
-        "both.yaml": DATASET + JOB,
-    }.items():
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, JOB.replace("name: job", "name: new"))
     (tmp_path / "moved").mkdir()
     record = {
         "name": "bot",
@@ -178,23 +147,9 @@ def scene(namespace, monkeypatch, tmp_path) -> Namespace:
     return namespace
 
 
-ROWS = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
-
-
 @pytest.fixture
-def hone(scene, monkeypatch, capsys):
-    """Runs a command as a shell does."""
-
-    def run(words: str, kubeconfig: Path) -> Said:
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-        monkeypatch.setattr(sys, "argv", ["hone", *words.split(), "-n", scene.name])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Said(int(ended.value.code or 0), out, err.splitlines())
-
-    return run
+def hone(scene, apiserver, monkeypatch, capsys):
+    return shell(scene, apiserver, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -274,7 +229,7 @@ UNANSWERED = ("logs", "bundle", "dataset review", "report", "chat", "download", 
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in UNANSWERED])
-def test_the_answer_is_one_json_document(hone, apiserver, name) -> None:
-    said = hone(f"{CALLS[name]} -o json", apiserver)
+def test_the_answer_is_one_json_document(hone, name) -> None:
+    said = hone(f"{CALLS[name]} -o json")
     assert said.code in (CliExit.DONE, CliExit.RUN_FAILED), said
     assert json.loads(said.out)

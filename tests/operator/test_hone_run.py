@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from support.lives.shell import DATASET, JOB
 from typer.testing import CliRunner
 
 from hone_cli.__main__ import application
@@ -20,20 +21,7 @@ from hone_cli.errors import CliExit, CommandError, printable
 from hone_dev.tools import tools
 
 pytestmark = pytest.mark.apiserver
-MANIFEST = """\
-apiVersion: hone.dev/v1alpha1
-kind: Dataset
-metadata: {name: rows}
-spec: {source: {uri: pvc://data/rows.jsonl}, suspend: true}
----
-apiVersion: hone.dev/v1alpha1
-kind: FineTuneJob
-metadata: {name: job}
-spec:
-  model: {uri: hf://Qwen/Qwen2.5-0.5B-Instruct}
-  datasets: [{name: rows}]
-  output: {modelName: bot}
-"""
+MANIFEST = DATASET + JOB
 AT = "2026-01-01T00:00:00Z"
 
 
