@@ -95,7 +95,7 @@ class Report(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._mark = 0.0
-        self._seconds = self._logged_seconds = 0.0
+        self._seconds = self._first_seconds = self._logged_seconds = 0.0
         self._tokens = self._earlier_tokens = 0.0
         self._first_step = 0
         self._useful = list[float]()
@@ -144,7 +144,11 @@ class Report(TrainerCallback):
         self._seconds += now - self._mark
         self._mark = now
         steps_done = state.global_step - self._first_step
-        left = self._seconds / steps_done * (state.max_steps - state.global_step)
+        if steps_done == 1 and not INFOS[self._run.plan.method].samples:  # there, every n-th step also samples
+            self._first_seconds = self._seconds  # compiles kernels and reserves memory, as no later step does
+        skipped = 1 if steps_done > 1 and self._first_seconds else 0
+        each = (self._seconds - skipped * self._first_seconds) / (steps_done - skipped)
+        left = each * (state.max_steps - state.global_step)
         self._run.reporters.note(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
         if not control.should_log:  # else `on_log` reports the step, with its loss
             self._run.reporters.update()
