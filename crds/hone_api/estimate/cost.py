@@ -11,9 +11,13 @@ SMALL, LARGE = (0.6e9, 0.168), (8e9, 0.406)
 """Weights of a model, and the fraction of an H100's peak that training reaches: full fine-tuning on rows of 8,192
 tokens (prime-rl), LoRA on rows of 4,096 (NeMo Automodel)."""
 GPU_RANGE = (0.6, 1.3)
-"""Factors on the fraction that these give, for all that the size does not say: length of rows, adapter, kernels, card.
+"""Factors on the fraction that these give, for all that the size does not say: length of rows, adapter, card.
 Published runs are between: 21.7 % for LoRA on a 4B model on rows of 16,384 tokens (prime-rl), 0.63 of what its size
 gives; 50 % in the best of PaLM (arXiv 2204.02311, appendix B), 1.23 of it."""
+SLOWER_ATTENTION = 4
+"""Factor on the time of attention by the slowest kernel. The kernel is chosen from a pass of the loaded model, so it is
+not known before the run. FlashAttention-3 is up to twice as fast as its second version (arXiv 2407.08608), and that
+about twice as fast as the first (arXiv 2307.08691), which SDPA's kernel for masks is like."""
 CPU_RANGE = (0.5, 2.0)
 """Factors on `CPU_TFLOPS`: cores differ."""
 CPU_TFLOPS = 0.05
@@ -43,9 +47,13 @@ def flops(s: Setup, tokens: int) -> float:
     forward pass of a teacher whose distribution is learned.
     """
     per_weight = 2 + 2 + (0 if s.adapted else 2) + (2 if s.checkpointing else 0)
-    attention = 6 * s.shape.layers * s.shape.query * s.max_length
     teacher = 2 * s.teacher.parameters if s.teacher else 0
-    return float(tokens) * (per_weight * s.shape.parameters + attention + teacher)
+    return float(tokens) * (per_weight * s.shape.parameters + _attention(s) + teacher)
+
+
+def _attention(s: Setup) -> int:
+    """Operations of attention on one token."""
+    return 6 * s.shape.layers * s.shape.query * s.max_length
 
 
 def model_flops(shape: ModelShape, length: float, *, frozen: bool) -> float:
@@ -86,4 +94,5 @@ def seconds_range(s: Setup, tokens: int, tflops: float) -> tuple[float, float]:
     """
     expected = seconds(s, tokens, tflops)
     slowest, fastest = GPU_RANGE if s.gpu else CPU_RANGE
-    return expected / fastest, expected / slowest
+    share = tokens * _attention(s) / flops(s, tokens) if s.gpu and tokens else 0
+    return expected / fastest, expected / slowest * (1 + share * (SLOWER_ATTENTION - 1))

@@ -11,7 +11,7 @@ from support.models.shapes import LLAMA_7B, LLAMA_70B
 from hone_api.blocks.shape import ModelShape, shape_of
 from hone_api.blocks.training import Recompute
 from hone_api.estimate import gpus
-from hone_api.estimate.cost import disk, flops
+from hone_api.estimate.cost import disk, flops, seconds_range
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.estimate.micro_batch import setup
 from hone_api.estimate.savings import change_that_fits
@@ -291,6 +291,19 @@ def test_disk_and_time() -> None:
     assert disk(lora, keep=2, merge=True)["merged model"] == 2 * LLAMA_7B.parameters
     assert flops(full, 1000) / (6 * LLAMA_7B.parameters * 1000) == pytest.approx(1, rel=0.1)
     assert flops(lora, 1000) < 0.75 * flops(full, 1000)
+
+
+def test_the_longest_time_counts_a_slow_kernel_of_attention_and_the_shortest_does_not() -> None:
+    """The kernel is not known before the run. It matters for long rows: there attention is most of the work."""
+
+    def width(max_length: int, **changes: Any) -> float:
+        low, high = seconds_range(on_gpu(LLAMA_7B, max_length=max_length, **changes), 1_000_000, 312)
+        return high / low
+
+    assert width(1) == pytest.approx(1.3 / 0.6, rel=1e-3)
+    share = 6 * 32 * 4096 * 8192 / (4 * LLAMA_7B.parameters + 6 * 32 * 4096 * 8192)
+    assert width(8192) == pytest.approx(1.3 / 0.6 * (1 + 3 * share))
+    assert width(8192, gpu=False) == width(1, gpu=False) == 4
 
 
 TIED = {"tied": True}

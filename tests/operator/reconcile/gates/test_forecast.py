@@ -132,7 +132,8 @@ def test_the_time_of_training_is_known_before_the_first_step(world, new_life, pr
     status["splits"], status["tokens"] = [{"name": "train", "rows": 900}], {"mean": 500, "max": 600}
     life.tick(61)
     shape = life.status["resolved"]["modelShape"]
-    flops = 450_000 * (4 * shape["parameters"] + 6 * shape["layers"] * shape["query"] * 600)
+    attention = 6 * shape["layers"] * shape["query"] * 600
+    flops = 450_000 * (4 * shape["parameters"] + attention)
     share = math.log(shape["parameters"] / 0.6e9) / math.log(8 / 0.6)
     expected = factor and math.ceil(factor * flops / ((0.168 + 0.238 * share) * 312e12))
     assert life.status.get("estimatedSeconds") == expected
@@ -140,7 +141,8 @@ def test_the_time_of_training_is_known_before_the_first_step(world, new_life, pr
     if expected is None:
         assert span is None
     else:
-        assert span["low"] < expected < span["high"] == pytest.approx(expected / 0.6, rel=0.01)
+        slow = (flops + 3 * 450_000 * attention) / flops  # nobody knows yet which kernel computes attention
+        assert span["low"] < expected < span["high"] == pytest.approx(expected / 0.6 * slow, rel=0.01)
 
 
 def test_what_may_get_a_gpu_that_nobody_knows_is_not_refused(world, new_life, conditions):
