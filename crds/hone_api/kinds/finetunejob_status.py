@@ -313,8 +313,10 @@ class FineTuneJobStatus(ApiModel):
     )
     estimated_seconds_range: SecondsRange | None = Field(
         default=None,
-        description="The shortest and the longest time that is likely, over all of resources.gpuProducts. Once steps "
-        "have been measured, progress.eta is more exact.",
+        description="The shortest and the longest time of the training steps that is likely, without evaluation. "
+        "Before the first attempt: over all of resources.gpuProducts, and absent where estimatedSeconds is. From the "
+        "fourth step of an attempt on, it is computed from the mean time of the attempt's steps, on a CPU and for PPO "
+        "and GRPO also.",
     )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None,

@@ -236,6 +236,8 @@ def _merge_progress(run: RunDecision) -> list[str]:
         return []
     curves = reports.extend_curves(run.builder.old.get("metrics") or (), progress)
     run.builder.put(metrics=curves or None)
+    if span := reports.seconds_range(report):
+        run.builder.put(estimatedSecondsRange=span)
     if tracked := tracked_run(run.spec, report.tracking_run, run.platform):
         run.builder.put(tracking=as_json(tracked))
     return reports.warnings(curves)

@@ -1,5 +1,6 @@
 """From the trainer's reports to status.progress and the thinned curves of status.metrics."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -7,12 +8,15 @@ from typing import Any, NamedTuple, cast
 from pydantic.alias_generators import to_camel
 
 from hone_api.contract.report import TrainingResult
-from hone_api.contract.status_json import JobProgressJson, MetricSeriesJson
+from hone_api.contract.status_json import JobProgressJson, MetricSeriesJson, SecondsRangeJson
+from hone_api.words.phases import FIRST_STEP, TRAINING
 from hone_api.words.progress_numbers import OF_STAGE, PROGRESS_NUMBERS
-from hone_operator.progress.numbers import number
+from hone_operator.progress.numbers import Latest, number
 
 MAX_POINTS = 64
 STEP = re.compile(r"[0-9]{1,16}")
+ENOUGH_STEPS = 4
+"""Steps of an attempt after which their mean time is a better estimate than the GPU's peak."""
 WORTH_TELLING = 5
 """Consecutive points of a curve that are not a coincidence."""
 CURVES = {number.name: number.json_name for number in PROGRESS_NUMBERS if number.curve}
@@ -46,6 +50,21 @@ def without_stage(progress: JobProgressJson) -> JobProgressJson:
     """The progress of a run that is in no stage, because no pod of it runs."""
     of_stage = {"eta", "stage", *map(to_camel, OF_STAGE)}
     return cast(JobProgressJson, {name: value for name, value in progress.items() if name not in of_stage})
+
+
+def seconds_range(report: Latest) -> SecondsRangeJson | None:
+    """status.estimatedSecondsRange, by the steps that the attempt has measured; None where these are too few.
+
+    Steps of earlier attempts are taken at the mean of this one's. The time left has the error of a mean: if steps
+    differ as much as they take, it falls with the square root of their number.
+    """
+    start, trained, left = report.start_step or 0, report.phases.get(TRAINING), report.eta_seconds
+    measured = report.step - start
+    if report.progress.stage != "Training" or measured < ENOUGH_STEPS or not trained or left is None:
+        return None
+    done = report.phases.get(FIRST_STEP, 0) + trained * (1 + start / (measured - 1))
+    error = left / math.sqrt(measured)
+    return {"low": math.floor(done + left - error) or 1, "high": math.ceil(done + left + error)}
 
 
 def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
