@@ -103,7 +103,13 @@ TIERS = (
     ),
     # After e2e, whose tests that run alone leave cores idle: the tiers that compute use these only while they run.
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
-    Tier("long", (_pytest("long and not outside and not gitops", workers=2),), _needs_root, by_name=True),
+    Tier(
+        "long",
+        (_pytest("long and not alone and not outside and not gitops", workers=2),),
+        _needs_root,
+        by_name=True,
+        last=lanes.Work("long-alone", (_pytest("long and alone", workers=1),)),
+    ),
     # Lists that others keep: each case of them is a test, so most of the time is small models and templates.
     Tier("outside", (_pytest("outside", workers=2),), _needs_linux, by_name=True, cluster=True),
     # Argo CD and Flux take a quarter of an hour to compile.

@@ -233,6 +233,8 @@ def test_tests_that_run_alone_go_with_their_tier() -> None:
     chosen = dataclasses.replace(*by_name("e2e"), obstacle=lambda: None)
     assert names(tiers.planned([chosen])) == [[["e2e", "e2e-alone"]], [["e2e-machine"]]]
     assert names(tiers.planned([dataclasses.replace(chosen, obstacle=lambda: "needs root")])) == [[["e2e"]]]
+    (long,) = (dataclasses.replace(tier, obstacle=lambda: None) for tier in by_name("long"))
+    assert names(tiers.planned([long])) == [[["long"]], [["long-alone"]]]
     planned = tiers.planned(by_name("lint", "trainer"))
     assert names(planned) == [[["lint", "trainer"]]]
     assert planned[0][0].nice == 0, "nothing runs next to it"
@@ -248,7 +250,7 @@ def test_a_test_runs_in_exactly_one_part_of_a_tier() -> None:
     commands = [command for work in parts for command in work.commands if "pytest" in command]
     wanted = [command[command.index("-m", command.index("pytest")) + 1] for command in commands]
     for tier in ("pure", "apiserver", "trainer", "e2e"):
-        for marks in ({tier}, {tier, "long"}, {tier, "alone"}, {tier, "machine"}):
+        for marks in ({tier}, {tier, "long"}, {tier, "alone"}, {tier, "long", "alone"}, {tier, "machine"}):
             assert len([each for each in wanted if chooses(each, marks)]) == 1, marks
 
 
