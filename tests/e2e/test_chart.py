@@ -1,11 +1,10 @@
-"""The installed chart: its own `helm test`, and an upgrade and a rollback while a run trains."""
+"""The installed chart: its own `helm test`, also of a chart in a registry."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster.live import ROWS, config_map, dataset, job, lines, training, wait
 
 from hone_cli.runs.mirror import mirror
 from hone_dev.cluster.node import REGISTRY
@@ -52,42 +51,3 @@ def test_the_chart_of_a_registry_trains_by_helm_test_with_what_hone_mirror_lists
         assert f"hf download {tiny.removeprefix('hf://')} " in listed
     finally:
         hone.helm("rollback", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "10m")
-
-
-def operator_pods(hone: Any) -> list[str]:
-    selector = "--selector=app.kubernetes.io/name=hone,app.kubernetes.io/component=operator"
-    return [pod["metadata"]["uid"] for pod in hone.get("--namespace", SYSTEM, "pods", selector)["items"]]
-
-
-def step(kubectl: Any) -> int:
-    progress = (kubectl.get("ftj", "run").get("status") or {}).get("progress") or {}
-    return int(progress.get("step", 0))
-
-
-def goes_on(kubectl: Any) -> None:
-    """The run that trained before is shown with further steps."""
-    before = step(kubectl)
-    wait(lambda: step(kubectl) > before + 1, lambda: f"no step after {before}: {kubectl.get('ftj', 'run')['status']}")
-
-
-@pytest.mark.alone
-@pytest.mark.long
-def test_a_run_goes_on_through_an_upgrade_and_a_rollback_of_the_chart(hone, kubectl, tiny) -> None:
-    """The operator is another process each time; the run is the same: one attempt, the same pod, no step lost."""
-    kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
-    kubectl.apply(job("run", {"uri": tiny}, training={"maxSteps": 1_000_000, "batchSize": 2}))
-    goes_on(kubectl)
-    (pod,) = training(kubectl, "pods")
-    seen = set(operator_pods(hone))
-    where = ("--namespace", SYSTEM, "--wait", "--timeout", "10m")
-    chart = paths.SOURCE / "charts" / "hone"
-    for change in (("upgrade", RELEASE, chart, "--reuse-values", "--set", "log.level=DEBUG"), ("rollback", RELEASE)):
-        hone.helm(*change, *where)
-        before = frozenset(seen)
-        wait(lambda before=before: set(operator_pods(hone)) - before, lambda: "the operator is not another pod")
-        seen |= set(operator_pods(hone))
-        goes_on(kubectl)
-    (same,) = training(kubectl, "pods")
-    assert same["metadata"]["uid"] == pod["metadata"]["uid"]
-    (attempt,) = kubectl.get("ftj", "run")["status"]["attempts"]
-    assert (attempt["number"], attempt["startStep"], attempt.get("lostSteps", 0)) == (1, 0, 0)
