@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NewType
 
-from hone_api.words.failures import FailureCode
+from hone_api.words.failures import FailureCode, FixedBy
 
 
 class State(StrEnum):
@@ -242,6 +242,30 @@ class Reason(State):
     UNREADABLE = "Unreadable", "The object is too large, too deep or not JSON, and is skipped (Event)"
     UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"
 
+
+WAITS_FOR: dict[str, FixedBy] = {
+    **dict.fromkeys(
+        (
+            Reason.DATASET_NOT_FOUND,
+            Reason.SPLIT_NOT_FOUND,
+            Reason.PVC_NOT_FOUND,
+            Reason.FINE_TUNE_JOB_NOT_FOUND,
+            Reason.WAITING_FOR_JOB,
+            Reason.MODEL_VERSION_NOT_FOUND,
+            Reason.MODEL_VERSION_REJECTED,
+            Reason.WAITING_FOR_MODEL_VERSION,
+            Reason.MODEL_MISSING,
+            Reason.ALIAS_NOT_FOUND,
+            Reason.NAME_TAKEN,
+            Reason.RESTORED_DIFFERS,
+            Reason.SUSPENDED,
+        ),
+        FixedBy.USER,
+    ),
+    Reason.DATASET_NOT_READY: FixedBy.DATA,
+    Reason.AWAITING_REVIEW: FixedBy.DATA,
+}
+"""Who can end a wait that no failure code explains. Whatever a spec names has alerts of its own."""
 
 Quoted = NewType("Quoted", str)
 """A reason that Kubernetes or another version of Hone wrote: the kubelet's ErrImagePull, the scheduler's words."""

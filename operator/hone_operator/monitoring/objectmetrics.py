@@ -19,7 +19,7 @@ from hone_api.estimate.gpu_time import gpus_of
 from hone_api.words.failures import FAILURES
 from hone_api.words.phases import PHASES, badput_of, seconds_of
 from hone_api.words.progress_numbers import PROGRESS_NUMBERS
-from hone_api.words.states import ConditionType, JobPhase, Reason
+from hone_api.words.states import WAITS_FOR, ConditionType, JobPhase, Reason
 from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
@@ -53,8 +53,8 @@ def epoch_seconds(timestamp: str | None) -> float | None:
 
 
 def cause_of(reason: str) -> str:
-    """Who can fix a failure with this code: user, data or platform; empty for other reasons."""
-    return FAILURES[reason].cause if reason in FAILURES else ""
+    """Who can fix a failure with this code, or end a wait for this reason: user, data or platform; empty: unknown."""
+    return FAILURES[reason].cause if reason in FAILURES else WAITS_FOR.get(reason, "")
 
 
 def ready(body: Body) -> float:
@@ -253,13 +253,13 @@ def _phases() -> Series:
 
 
 def _reasons() -> Series:
-    text = "Why a FineTuneJob waits or has failed, as in status.reason, and who can fix a failure; always 1."
+    text = "Why a FineTuneJob waits or has failed, as in status.reason, and who can do something about it; always 1."
     family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, *REASON))
     return Series(family, lambda body: _reason(body, body["status"].get("reason")))
 
 
 def _dataset_reasons() -> Series:
-    text = "Why a Dataset is not Ready, as in its condition, and who can fix a failure; always 1."
+    text = "Why a Dataset is not Ready, as in its condition, and who can do something about it; always 1."
     family = GaugeMetricFamily("hone_dataset_reason", text, labels=("namespace", "dataset", *REASON))
 
     def samples(body: Body) -> Iterator[Sample]:

@@ -251,6 +251,9 @@ async def test_state_follows_the_cache(cache):
         ("ErrImagePull", "ImagePullFailed", "platform"),
         ("CreateContainerConfigError", "CreateContainerFailed", "platform"),
         ("SomethingNew", "Other", ""),
+        ("PVCNotFound", "PVCNotFound", "user"),
+        ("DatasetNotReady", "DatasetNotReady", "data"),
+        ("Materializing", "Materializing", ""),
     ],
 )
 async def test_a_reason_of_somebody_else_is_counted_as_one_that_alerts_know(cache, reason, known, cause):
