@@ -149,6 +149,19 @@ def test_a_value_that_is_null_never_leaves_half_an_upgrade(server):
     assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
 
 
+def test_a_field_that_only_the_api_server_knows_is_corrected_by_the_same_command(server):
+    """docs/guides/install.md: helm sees it in no dry run, and the release is failed until then."""
+    command = ("upgrade", "--install", "hone", CHART, "--namespace", NAMESPACE)
+    extra = 'extraObjects=[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"more"},"%s":{"a":"b"}}]'
+    server.helm(*command, "--dry-run=server", "--set-json", extra % "dataa")
+    with pytest.raises(AssertionError, match=r"server-side apply failed for object .*dataa: field not declared"):
+        server.helm(*command, "--set-json", extra % "dataa")
+    server.helm(*command, "--set-json", extra % "data")
+    assert server.get("configmap", "more")["data"] == {"a": "b"}
+    server.helm(*command)
+    assert "/more\n" not in server.kubectl("get", "configmap", f"--namespace={NAMESPACE}", "--output=name")
+
+
 OWN = "watchNamespaces={other},crds.enabled=false"
 EXTRA = "extraObjects[0].apiVersion=v1,extraObjects[0].metadata.name=more,extraObjects[0]."
 REFUSED = {
