@@ -74,6 +74,12 @@ class ModelShape(ApiModel):
         return (self.layers - self.dense_layers) * self.experts * 3 * self.hidden * self.expert_width
 
     @property
+    def used(self) -> int:
+        """Weights that a token is multiplied with: of routed experts, those that it is sent to."""
+        unused = 1 - min(1, self.intermediate / (self.experts * self.expert_width)) if self.expert_parameters else 0
+        return self.parameters - int(unused * min(self.expert_parameters, self.parameters))
+
+    @property
     def linear(self) -> dict[str, tuple[int, int]]:
         """(in, out) of each kind of linear layer of a layer, by the names that most families give them."""
         wide = ("gate_proj", "up_proj") if self.matrices == 3 else ("up_proj",)

@@ -47,8 +47,8 @@ def flops(s: Setup, tokens: int) -> float:
     forward pass of a teacher whose distribution is learned.
     """
     per_weight = 2 + 2 + (0 if s.adapted else 2) + (2 if s.checkpointing else 0)
-    teacher = 2 * s.teacher.parameters if s.teacher else 0
-    return float(tokens) * (per_weight * s.shape.parameters + _attention(s) + teacher)
+    teacher = 2 * s.teacher.used if s.teacher else 0
+    return float(tokens) * (per_weight * s.shape.used + _attention(s) + teacher)
 
 
 def _attention(s: Setup) -> int:
@@ -66,13 +66,13 @@ def model_flops(shape: ModelShape, length: float, *, frozen: bool) -> float:
     Args:
         length: mean tokens of a row.
     """
-    return (4 if frozen else 6) * shape.parameters + 12 * shape.layers * shape.query * length
+    return (4 if frozen else 6) * shape.used + 12 * shape.layers * shape.query * length
 
 
 def mfu(s: Setup) -> float:
     """The expected fraction of a GPU's peak: larger matrices keep it busier."""
     (small, low), (large, high) = SMALL, LARGE
-    place = math.log(s.shape.parameters / small) / math.log(large / small)
+    place = math.log(s.shape.used / small) / math.log(large / small)
     return low + (high - low) * min(max(place, 0), 1)
 
 

@@ -11,7 +11,7 @@ from support.models.shapes import LLAMA_7B, LLAMA_70B
 from hone_api.blocks.shape import ModelShape, shape_of
 from hone_api.blocks.training import Recompute
 from hone_api.estimate import gpus
-from hone_api.estimate.cost import disk, flops, seconds_range
+from hone_api.estimate.cost import disk, flops, model_flops, seconds_range
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.estimate.micro_batch import setup
 from hone_api.estimate.savings import change_that_fits
@@ -385,3 +385,50 @@ def test_the_rows_are_a_term_of_the_hosts_memory() -> None:
     assert cpu.terms["rows"] == gpu.rows == 1_296_000_000
     assert gpu.host == 0
     assert "rows" not in gpu.terms
+
+
+@pytest.mark.parametrize(
+    ("total", "published", "config"),
+    [
+        pytest.param(
+            30.5e9,
+            3.3e9,
+            {"num_hidden_layers": 48, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 4}
+            | {"head_dim": 128, "intermediate_size": 6144, "moe_intermediate_size": 768, "vocab_size": 151_936}
+            | {"num_experts": 128, "num_experts_per_tok": 8},
+            id="Qwen3-30B-A3B",
+        ),
+        pytest.param(
+            46.7e9,
+            12.9e9,
+            {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
+            | {"intermediate_size": 14_336, "vocab_size": 32_000, "num_local_experts": 8, "num_experts_per_tok": 2},
+            id="Mixtral-8x7B",
+        ),
+        pytest.param(
+            671e9,
+            37e9,
+            {"num_hidden_layers": 61, "hidden_size": 7168, "num_attention_heads": 128, "vocab_size": 129_280}
+            | {"intermediate_size": 18_432, "moe_intermediate_size": 2048, "n_routed_experts": 256}
+            | {"n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3},
+            id="DeepSeek-V3",
+        ),
+    ],
+)
+def test_a_token_is_multiplied_with_its_own_experts_alone(
+    total: float, published: float, config: dict[str, Any]
+) -> None:
+    shape = shape_of(config, int(total))
+    assert shape is not None
+    assert shape.used == pytest.approx(published, rel=0.06)
+    assert model_flops(shape, 0, frozen=False) == 6 * shape.used
+    dense = replace(on_gpu(LLAMA_7B), shape=shape.model_copy(update={"experts": 0}))
+    assert flops(on_gpu(shape), 1000) < 0.5 * flops(dense, 1000)
+
+
+def test_packed_experts_leave_weights_to_multiply_with() -> None:
+    config = {"num_hidden_layers": 24, "hidden_size": 2880, "num_attention_heads": 64, "vocab_size": 201_088}
+    config |= {"intermediate_size": 2880, "num_local_experts": 32, "num_experts_per_tok": 4}
+    shape = shape_of(config, 11_000_000_000)  # two weights of 4 bits count as one in the files
+    assert shape is not None
+    assert 0 < shape.used < shape.parameters
