@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -109,7 +111,18 @@ def lengths_of(load: Load, longest: int = LONGEST) -> list[int]:
 
 
 def random_model(folder: Path, load: Load, device: str) -> ModelShape:
-    """A model with random weights in bfloat16, with the tokenizer of the tiny test model."""
+    """A model with random weights in bfloat16, with the tokenizer of the tiny test model.
+
+    A process of its own makes it, which gives the GPU's memory back: what is measured is all memory in use.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+        apart.submit(_write_random_model, folder, load, device).result()
+    shape = read_shape.shape(folder)
+    assert shape is not None
+    return shape
+
+
+def _write_random_model(folder: Path, load: Load, device: str) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -123,9 +136,6 @@ def random_model(folder: Path, load: Load, device: str) -> ModelShape:
     torch.manual_seed(0)
     with torch.device("cuda" if device else "cpu"):
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    shape = read_shape.shape(folder)
-    assert shape is not None
-    return shape
 
 
 def gpu_name(device: str) -> str:

@@ -141,6 +141,17 @@ def test_the_peak_counts_what_torchs_allocator_does_not_hold(monkeypatch: pytest
     assert importlib.import_module("step_times").gpu_peak() == 90
 
 
+def test_the_process_that_measures_holds_nothing_of_the_model(tmp_path: Path) -> None:
+    """It would hold the model's memory on the GPU during the run whose peak is all memory in use."""
+    make = "random_model(Path(sys.argv[1]), tiny(CASES['G4']), '').parameters"
+    code = f"import sys; from gpu_throughput import *; print({make}, 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=BENCH, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith(" False\n")
+
+
 def test_without_a_gpu_it_is_skipped() -> None:
     done = subprocess.run(
         [sys.executable, str(BENCH / "gpu_throughput.py")],
