@@ -17,6 +17,8 @@ UNGATED = frozenset(
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 """Config keys for the number of routed experts in a layer."""
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+"""Config keys for the number of them that a token is sent to."""
 
 
 LONGEST_TYPE = 128
@@ -48,6 +50,9 @@ class ModelShape(ApiModel):
     )
     experts: int = Field(default=0, ge=0, le=1_000_000, description="Routed experts per layer; 0 if none.")
     expert_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of one routed expert.")
+    routed: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Weights of all routed experts in the files; absent: not counted."
+    )
     shared_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the shared experts per layer.")
     dense_layers: int = Field(
         default=0, ge=0, le=100_000, description="Layers without experts in a mixture of experts."
@@ -70,7 +75,9 @@ class ModelShape(ApiModel):
 
     @property
     def expert_parameters(self) -> int:
-        """Weights of all routed experts: two input matrices, one output matrix."""
+        """Weights of all routed experts: counted, or two input matrices and one output matrix of each."""
+        if self.routed is not None:
+            return self.routed
         return (self.layers - self.dense_layers) * self.experts * 3 * self.hidden * self.expert_width
 
     @property
@@ -117,12 +124,13 @@ def expert_count(config: Mapping[str, Any]) -> int:
     return next((int(text[name]) for name in EXPERTS if isinstance(text.get(name), int)), 0)
 
 
-def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
+def shape_of(config: Mapping[str, Any], parameters: int, routed: int | None = None) -> ModelShape | None:
     """The shape in a config.json; None if it has other parameters (state-space models).
 
     Args:
         config: of a causal model, or of one with more parts, whose language model is in `text_config`.
         parameters: counted in the files, because a config is not sufficient.
+        routed: those of routed experts, likewise; None if nobody counted them.
     """
     text = {**config, **(config.get("text_config") or {})}
 
@@ -139,7 +147,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
     # With latent attention, head_dim is only the part with positions.
     head_dim = (number("qk_rope_head_dim") or 0) + (number("qk_nope_head_dim") or 0) if latent else number("head_dim")
     head = head_dim or hidden // heads
-    experts = number("num_experts_per_tok") or 1
+    experts = number(*CHOSEN) or 1
     wide = number("moe_intermediate_size") if experts > 1 else None
     wide = wide or number("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
     return ModelShape(
@@ -150,6 +158,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
         key_value=(number("num_key_value_heads") or heads) * head,
         intermediate=wide * experts,
         matrices=2 if _model_type(text) in UNGATED else 3,
+        routed=routed,
         **_mixture(text, layers, wide),
         latent=latent,
         vocabulary=vocabulary,

@@ -79,6 +79,7 @@ class ModelShapeJson(TypedDict, total=False):
     intermediate: Required[int]
     experts: int
     expertWidth: int
+    routed: int
     sharedWidth: int
     denseLayers: int
     denseWidth: int
