@@ -86,7 +86,9 @@ ROWS = {"namespace": "ml", "dataset": "rows"}
 BAD_ROWS = {**ROWS, "reason": "TooManyBadRows", "cause": "data"}
 TO_S3, FROM_HUB = {**VERSION, "scheme": "s3"}, {**MODEL, "scheme": "hf"}
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
+BLOCKED = {"namespace": "ml", "queue": "gpus"}
 REF = {"namespace": "ml", "finetunejob": "a"}
+PLATFORMS, USERS = {"cause": "platform", "severity": "warning"}, {"cause": "user", "severity": "info"}
 STARTED, REPORTED = (f"hone_job_{event}_timestamp_seconds{{{JOB}}}" for event in ("start", "last_progress"))
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
 SIZE = (
@@ -255,7 +257,19 @@ CASES = [
         {phase("Queued"): "_x99 1x310", f"hone_job_created_timestamp_seconds{{{JOB}}}": "_x99 6000x310"},
     ),
     Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x390 0x30", phase("Failed"): "0x390 1x30", **CREATED}),
-    Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80"}, {"namespace": "ml", "queue": "gpus"}),
+    *(
+        Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80", **reasons}, BLOCKED | who)
+        for reasons, who in (
+            ({}, PLATFORMS),
+            ({why("Other", ""): "1x30 stale", why("QuotaExceeded", "platform"): "_x30 1x50"}, PLATFORMS),
+            ({why("QueueNotFound", "user"): "1x80"}, USERS),
+            (restarted((why("QueueNotFound", "user"), "1x20 stale", "1x70"), at=22), USERS),
+        )
+    ),
+    # A typing mistake that was corrected after half an hour.
+    Case(
+        "FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x30 0x50", why("QueueNotFound", "user"): "1x30 stale"}
+    ),
     # Another job of the queue runs.
     Case(
         "FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80", phase("Running").replace('"a"', '"b"'): "1x80"}
@@ -539,7 +553,11 @@ def test_every_alert_has_both_cases_and_a_runbook(alert):
     rule = ALERTS[alert]
     severity, cause = rule["labels"]["severity"], rule["labels"]["cause"]
     if cause == '{{ or $labels.cause "platform" }}':  # it is that of the reason
-        assert severity in ('{{ if eq $labels.cause "platform" }}warning{{ else }}info{{ end }}', "info")
+        assert severity in (
+            '{{ if eq $labels.cause "platform" }}warning{{ else }}info{{ end }}',
+            '{{ if eq $labels.cause "user" }}info{{ else }}warning{{ end }}',
+            "info",
+        )
     else:
         assert severity in ({"info", "warning", "critical"} if cause == FixedBy.PLATFORM else {"info"})
         assert cause in set(FixedBy)

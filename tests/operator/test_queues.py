@@ -254,7 +254,7 @@ def test_a_queue_that_does_not_exist_is_named(team: Team) -> None:
         lambda: "LocalQueue elsewhere doesn't exist" in (team.status("lost").get("queue") or {}).get("message", ""),
         "it",
     )
-    assert team.status("lost")["phase"] == "Queued"
+    assert (team.status("lost")["phase"], team.status("lost")["reason"]) == ("Queued", "QueueNotFound")
 
 
 def test_a_job_that_does_not_train_waits_in_the_queue_of_the_platform(cluster: Cluster, team: Team) -> None:

@@ -164,6 +164,7 @@ class Reason(State):
     PLAN_LOST = "PlanLost", "The plan of a Job was deleted before a pod read it (Event)"
     # Of a queue
     QUEUED = "Queued", "The run waits in its queue; the message has Kueue's reason, and `status.queue` more"
+    QUEUE_NOT_FOUND = "QueueNotFound", "`spec.scheduling.queueName` names a LocalQueue that does not exist"
     REQUEUED = (
         "Requeued",
         "Kueue took the quota back: the pods stop after a checkpoint, and the run waits for quota again",
@@ -258,6 +259,8 @@ WAITS_FOR: dict[str, FixedBy] = {
             Reason.ALIAS_NOT_FOUND,
             Reason.NAME_TAKEN,
             Reason.RESTORED_DIFFERS,
+            Reason.QUEUE_NOT_FOUND,
+            Reason.DEACTIVATED,
             Reason.SUSPENDED,
         ),
         FixedBy.USER,

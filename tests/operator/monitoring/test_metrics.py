@@ -252,6 +252,7 @@ async def test_state_follows_the_cache(cache):
         ("CreateContainerConfigError", "CreateContainerFailed", "platform"),
         ("SomethingNew", "Other", ""),
         ("PVCNotFound", "PVCNotFound", "user"),
+        ("QueueNotFound", "QueueNotFound", "user"),
         ("DatasetNotReady", "DatasetNotReady", "data"),
         ("Materializing", "Materializing", ""),
     ],

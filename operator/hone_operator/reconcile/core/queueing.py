@@ -4,6 +4,7 @@ Kueue starts and stops a Job with its label by `spec.suspend`. The operator neve
 the two would undo each other's writes: `spec.suspend` of a FineTuneJob becomes `spec.active` of the Workload.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,8 @@ NOT_ENABLED = (
     "Job {} waits in Kueue's queue {}, and kueue.enabled of the chart is false: set it to true, or delete the Job, and "
     "the default LocalQueue if there is one."
 )
+_NO_QUEUE = re.compile(r"LocalQueue \S+ doesn't exist")
+"""Kueue's message. Its reason, Inadmissible, also stands for queues that are stopped."""
 ACTIVATE = 'To queue it again: kubectl patch workload {} -n {} --type=merge -p \'{{"spec":{{"active":true}}}}\''
 
 
@@ -94,7 +97,9 @@ def wait(job: ObservedJob) -> Waiting | None:
     if not keeps_waiting(job):
         return None
     standing = place(job, enabled=True)
-    return Waiting(standing.reason, f"Job {job.name} waits in queue {job.queue}: {standing.message}")
+    # The queue is that of staging.queueName of the chart: if it does not exist, the spec has no mistake.
+    reason = Reason.QUEUED if standing.reason == Reason.QUEUE_NOT_FOUND else standing.reason
+    return Waiting(reason, f"Job {job.name} waits in queue {job.queue}: {standing.message}")
 
 
 def keeps_waiting(job: ObservedJob) -> bool:
@@ -172,7 +177,8 @@ def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
         open_checks = _open_checks(workload) or "All its checks are ready: Kueue is about to admit it."
         return Reason.QUEUED, "AdmissionChecks", open_checks, quota.get("lastTransitionTime", "")
     since = quota.get("lastTransitionTime") or meta.get("creationTimestamp", "")
-    return Reason.QUEUED, quota.get("reason") or Reason.PENDING, waits or "Kueue has not considered it yet.", since
+    reason = Reason.QUEUE_NOT_FOUND if _NO_QUEUE.fullmatch(waits) else Reason.QUEUED
+    return reason, quota.get("reason") or Reason.PENDING, waits or "Kueue has not considered it yet.", since
 
 
 def _open_checks(workload: Mapping[str, Any]) -> str:

@@ -103,7 +103,8 @@ def wait_for_kueue(run: RunDecision, place: QueuePlace) -> Outcome:
     is_first_word = queueing.is_before_kueue(before.get("message", ""))
     is_news = is_first_word or run.conditions.changed(ConditionType.ADMITTED)
     if is_news and not queueing.is_before_kueue(place.message):
-        run.builder.add_event(place.reason, place.message, warning=place.reason == Reason.DEACTIVATED)
+        needs_a_person = place.reason in (Reason.DEACTIVATED, Reason.QUEUE_NOT_FOUND)
+        run.builder.add_event(place.reason, place.message, warning=needs_a_person)
     run.set_not_running(place.reason)
     return run.close(ConditionType.RUNNING)
 

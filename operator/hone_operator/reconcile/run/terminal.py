@@ -25,6 +25,7 @@ from hone_operator.times import duration_seconds, parse_time
 FAILURE = "failure.json"
 IN_QUEUE: dict[str, JobPhase] = {
     Reason.QUEUED: JobPhase.QUEUED,
+    Reason.QUEUE_NOT_FOUND: JobPhase.QUEUED,
     Reason.DEACTIVATED: JobPhase.QUEUED,
     Reason.REQUEUED: JobPhase.REQUEUED,
 }

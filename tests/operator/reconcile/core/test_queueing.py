@@ -331,6 +331,30 @@ def test_what_somebody_else_deactivated_stays_so(queued, conditions):
     assert "kubectl patch workload job-run-1-ab12c -n team --type=merge" in queued.status["queue"]["message"]
 
 
+LOST = ("QuotaReserved", "False", "Inadmissible", "LocalQueue team doesn't exist")
+
+
+def test_a_queue_that_does_not_exist_is_the_reason(queued, conditions):
+    queued.life.tick()
+    queued.kueue(condition(*LOST, queued.at(2)))
+    [event] = queued.life.tick(3).events
+    assert (event.reason, event.type, event.message) == ("QueueNotFound", "Warning", LOST[3])
+    assert conditions(queued.status)["Admitted"] == conditions(queued.status)["Ready"] == "False/QueueNotFound"
+    assert (queued.status["phase"], queued.status["reason"]) == ("Queued", "QueueNotFound")
+    assert queued.status["queue"]["reason"] == "Inadmissible"
+    queued.kueue(condition("QuotaReserved", "False", "Pending", SHORT, queued.at(4)))
+    queued.life.tick(5)
+    assert (queued.status["phase"], queued.status.get("reason")) == ("Queued", None)
+
+
+@pytest.mark.parametrize("message", ["LocalQueue team is inactive", "ClusterQueue research doesn't exist"])
+def test_a_queue_that_the_platform_stopped_or_did_not_finish_is_no_mistake_of_the_spec(queued, conditions, message):
+    queued.life.tick()
+    queued.kueue(condition("QuotaReserved", "False", "Inadmissible", message, queued.at(2)))
+    queued.life.tick(3)
+    assert conditions(queued.status)["Admitted"] == "False/Queued"
+
+
 def test_a_job_that_a_webhook_put_into_a_queue_is_left_to_kueue(new_life, conditions):
     """A LocalQueue called `default` takes every Job of its namespace, also where kueue.enabled is false."""
     life = new_life()
@@ -352,6 +376,9 @@ def test_a_job_that_does_not_train_says_why_it_waits_and_is_not_given_up():
     assert attempts.active
     assert attempts.obstacle.reason == "Queued"
     assert attempts.obstacle.message == "Job fetch-1 waits in queue staging: insufficient quota for cpu"
+    workload["status"]["conditions"] = [condition(*LOST)]  # the platform named the queue, not the spec
+    assert observe_attempts([ObservedJob(body, workload=workload)]).obstacle.reason == "Queued"
+    workload["status"]["conditions"] = [quota]
     assert start_timeout_cause(attempts, datetime.max.replace(tzinfo=UTC), seconds=1) is None
     admitted = ObservedJob({**body, "spec": {"suspend": False}}, workload=workload)
     assert observe_attempts([admitted]).obstacle is None
