@@ -88,6 +88,8 @@ TO_S3, FROM_HUB = {**VERSION, "scheme": "s3"}, {**MODEL, "scheme": "hf"}
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 BLOCKED = {"namespace": "ml", "queue": "gpus"}
 REF = {"namespace": "ml", "finetunejob": "a"}
+QUEUED = {**REF, "cause": "platform"}
+HELD, STEPS, ROWS_DONE = (f"hone_job_{name}{{{JOB}}}" for name in ("gpus_held", "steps", "rows"))
 PLATFORMS, USERS = {"cause": "platform", "severity": "warning"}, {"cause": "user", "severity": "info"}
 STARTED, REPORTED = (f"hone_job_{event}_timestamp_seconds{{{JOB}}}" for event in ("start", "last_progress"))
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
@@ -98,7 +100,7 @@ SIZE = (
 BUSY = 'DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{namespace="ml",pod="a-1-0",gpu="0"}'
 PLACED = {
     'hone_pod_info{namespace="ml",pod="a-1-0",finetunejob="a",rank="0"}': "1x99",
-    f"hone_job_gpus_held{{{JOB}}}": "8x99",
+    HELD: "8x99",
 }
 ENDS = 'hone_operator_certificate_expiry_timestamp_seconds{certificate="serving"}'
 COMPLETED = f"hone_job_completion_timestamp_seconds{{{JOB}}}"
@@ -154,25 +156,41 @@ CASES = [
         {**restarted((phase("Running"), "1x180 stale", "1x30"), at=182), STARTED: "0x220"},
         REF,
     ),
-    Case(
-        "FineTuneJobHeldWithoutStep",
-        50,
-        {phase("Running"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99", f"hone_job_steps{{{JOB}}}": "0x99"},
-        REF,
-        "8",
+    *(
+        Case("FineTuneJobHeldWithoutStep", 75, {HELD: "8x99", **more}, REF | who, "8")
+        for more, who in (
+            ({phase("Running"): "1x99", STEPS: "0x99"}, PLATFORMS),
+            ({phase("Starting"): "1x99"}, PLATFORMS),
+            # It evaluates the base, a task without rows among others; or it encoded rows, and hangs since.
+            ({phase("Running"): "1x99", STEPS: "0x99", ROWS_DONE: "_x20 0+9x20 _x9 0+9x50"}, USERS),
+            ({phase("Running"): "1x99", STEPS: "0x99", ROWS_DONE: "0+9x10 stale"}, PLATFORMS),
+            (
+                restarted((phase("Running"), "1x40 stale", "1x60"), (ROWS_DONE, "0+9x40 stale", "360+9x60"), at=42),
+                USERS,
+            ),
+        )
     ),
     Case(
-        "FineTuneJobHeldWithoutStep", 50, {phase("Starting"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99"}, REF, "8"
-    ),
-    Case(
         "FineTuneJobHeldWithoutStep",
-        50,
-        {phase("Running"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99", f"hone_job_steps{{{JOB}}}": "0x40 1x50"},
+        75,
+        {phase("Running"): "1x99", HELD: "8x99", STEPS: "0x40 1x50", ROWS_DONE: "0+9x40 stale"},
     ),
     # It holds none: it trains on CPUs, or waits.
-    Case("FineTuneJobHeldWithoutStep", 50, {phase("Running"): "1x99", f"hone_job_steps{{{JOB}}}": "0x99"}),
-    Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x99"}, REF),
-    Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x20 0.3 0x78"}),  # it worked within the last half hour
+    Case("FineTuneJobHeldWithoutStep", 75, {phase("Running"): "1x99", STEPS: "0x99"}),
+    *(
+        Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x99", **more}, REF | who)
+        for more, who in (
+            ({}, PLATFORMS),
+            ({STEPS: "7x99"}, PLATFORMS),
+            ({STEPS: "0+1x10 10x89"}, PLATFORMS),  # it hangs since
+            ({STEPS: "0+1x99"}, USERS),  # it trains in 32 bits
+            ({STEPS: "7x99", ROWS_DONE: "0+9x99"}, USERS),
+            (restarted((STEPS, "0+1x40 stale", "40+1x60"), at=42), USERS),
+        )
+    ),
+    Case(
+        "FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x20 0.3 0x78", STEPS: "0+1x99"}
+    ),  # it worked within the last half hour
     Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY.replace('"ml"', '"other"'): "0x99"}),
     Case(
         "FineTuneJobLossNaN", 5, {phase("Running"): "1x10", f"hone_job_loss{{{JOB}}}": "1.5 1.4 NaN NaN NaN NaN"}, REF
@@ -228,21 +246,30 @@ CASES = [
             f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
         },
     ),
-    Case(
-        "FineTuneJobQueuedTooLong",
-        400,
-        {phase("Queued"): "1x100 0x320", phase("Requeued"): "0x100 1x320", **CREATED},
-        REF,
+    *(
+        Case(
+            "FineTuneJobQueuedTooLong",
+            400,
+            {phase("Queued"): "1x100 0x320", phase("Requeued"): "0x100 1x320", **CREATED, **more},
+            {**REF, "cause": cause},
+        )
+        for more, cause in (
+            ({}, "platform"),
+            ({why("Other", ""): "1x420"}, "platform"),
+            ({why("QueueNotFound", "user"): "1x420"}, "user"),
+            ({f"hone_job_line_position{{{JOB}}}": "3x300 2x120"}, "user"),
+            (restarted((f"hone_job_line_position{{{JOB}}}", "3x300 stale", "2x120"), at=302), "user"),
+        )
     ),
     # It is admitted again and again, for five minutes each time.
-    Case("FineTuneJobQueuedTooLong", 400, {phase("Requeued"): "1x100 0x5 1x150 0x5 1x160", **CREATED}, REF),
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Requeued"): "1x100 0x5 1x150 0x5 1x160", **CREATED}, QUEUED),
     Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x90 1x300", **CREATED}),
     # The operator restarts in the middle of the wait, and at the end of a short one.
     Case(
         "FineTuneJobQueuedTooLong",
         400,
         {**restarted((phase("Queued"), "0x5 1x194 stale", "1x220"), at=201), **CREATED},
-        REF,
+        QUEUED,
     ),
     Case(
         "FineTuneJobQueuedTooLong",
