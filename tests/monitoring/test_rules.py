@@ -42,6 +42,10 @@ def why(reason: str, cause: str) -> str:
     return f'hone_job_reason{{{JOB},reason="{reason}",cause="{cause}"}}'
 
 
+def not_verified(reason: str, cause: str) -> str:
+    return series("hone_modelversion_reason", {**VERSION, "reason": reason, "cause": cause})
+
+
 def restarted(*parts: tuple[str, str, str], at: int) -> dict[str, str]:
     """Series of an operator whose new pod is seen from a minute on: what both say, as two instances."""
     return {
@@ -350,7 +354,23 @@ CASES = [
         31,
         {series("hone_dataset_ready", ROWS): "0x20 1x20", series("hone_dataset_reason", BAD_ROWS): "1x20"},
     ),
-    *is_not("ModelVersionNotReady", "hone_modelversion_ready", VERSION),
+    *(
+        Case("ModelVersionNotReady", 31, {series("hone_modelversion_ready", VERSION): "0x40", **reasons}, VERSION | who)
+        for reasons, who in (
+            ({}, PLATFORMS),
+            (
+                {not_verified("Verifying", ""): "1x20", not_verified("ManifestMismatch", "platform"): "_x20 1x20"},
+                PLATFORMS,
+            ),
+            ({not_verified("InvalidValue", "user"): "1x40"}, USERS),
+            (restarted((not_verified("InvalidValue", "user"), "1x20 stale", "1x20"), at=22), USERS),
+        )
+    ),
+    Case(
+        "ModelVersionNotReady",
+        31,
+        {series("hone_modelversion_ready", VERSION): "0x20 1x20", not_verified("InvalidValue", "user"): "1x20 stale"},
+    ),
     *is_not("ModelVersionNotSigned", "hone_modelversion_signed", VERSION),
     *is_not("ModelNotRegistered", "hone_model_registered", MODEL),
     *is_not("ModelAliasesNotResolved", "hone_model_ready", MODEL),
@@ -582,7 +602,7 @@ def test_every_alert_has_both_cases_and_a_runbook(alert):
     if cause == '{{ or $labels.cause "platform" }}':  # it is that of the reason
         assert severity in (
             '{{ if eq $labels.cause "platform" }}warning{{ else }}info{{ end }}',
-            '{{ if eq $labels.cause "user" }}info{{ else }}warning{{ end }}',
+            '{{ if eq $labels.cause "user" "data" }}info{{ else }}warning{{ end }}',
             "info",
         )
     else:

@@ -195,10 +195,12 @@ class ObjectCollector(Collector):
         yield from filled(pods, [podmetrics.info()])
         datasets = self._cache.items("Dataset")
         is_ready = _ready("dataset", "dataset", "Whether the Dataset is Ready.")
-        yield from filled(datasets, [_dataset_rows(), is_ready, _dataset_reasons()])
+        yield from filled(datasets, [_dataset_rows(), is_ready, _not_ready("Dataset")])
         versions = self._cache.items("ModelVersion")
         is_ready = _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.")
-        yield from filled(versions, [_version_info(), is_ready, *modelmetrics.of_versions()])
+        yield from filled(
+            versions, [_version_info(), is_ready, _not_ready("ModelVersion"), *modelmetrics.of_versions()]
+        )
         is_ready = _ready("model", "model", "Whether every alias of the Model points where it should.")
         yield from filled(self._cache.items("Model"), [is_ready, *modelmetrics.of_models()])
         yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
@@ -258,9 +260,10 @@ def _reasons() -> Series:
     return Series(family, lambda body: _reason(body, body["status"].get("reason")))
 
 
-def _dataset_reasons() -> Series:
-    text = "Why a Dataset is not Ready, as in its condition, and who can do something about it; always 1."
-    family = GaugeMetricFamily("hone_dataset_reason", text, labels=("namespace", "dataset", *REASON))
+def _not_ready(kind: str) -> Series:
+    text = f"Why a {kind} is not Ready, as in its condition, and who can do something about it; always 1."
+    label = kind.lower()
+    family = GaugeMetricFamily(f"hone_{label}_reason", text, labels=("namespace", label, *REASON))
 
     def samples(body: Body) -> Iterator[Sample]:
         for condition in body["status"].get("conditions") or ():

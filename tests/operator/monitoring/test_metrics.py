@@ -124,7 +124,7 @@ VERSION = {
     "spec": {"modelName": "tutor", "version": 1},
     "status": {
         "conditions": [
-            condition("Ready", "2026-01-01T00:00:10Z", "False"),
+            condition("Ready", "2026-01-01T00:00:10Z", "False") | {"reason": "ManifestMismatch"},
             condition("Signed", "2026-01-01T00:00:20Z"),
         ],
         "deliveries": [
