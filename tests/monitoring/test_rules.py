@@ -46,6 +46,10 @@ def not_verified(reason: str, cause: str) -> str:
     return series("hone_modelversion_reason", {**VERSION, "reason": reason, "cause": cause})
 
 
+def unserved(cause: str) -> str:
+    return series("hone_serve_problem", {"namespace": "ml", "pod": "a", "name": "m", "cause": cause})
+
+
 def restarted(*parts: tuple[str, str, str], at: int) -> dict[str, str]:
     """Series of an operator whose new pod is seen from a minute on: what both say, as two instances."""
     return {
@@ -374,8 +378,13 @@ CASES = [
     *is_not("ModelVersionNotSigned", "hone_modelversion_signed", VERSION),
     *is_not("ModelNotRegistered", "hone_model_registered", MODEL),
     *is_not("ModelAliasesNotResolved", "hone_model_ready", MODEL),
-    Case("ModelNotServed", 11, {'hone_serve_problem{namespace="ml",pod="a",name="m"}': "1x20"}, NAME),
-    Case("ModelNotServed", 11, {'hone_serve_problem{namespace="ml",pod="a",name="m"}': "1x5 0x20"}),
+    *(
+        Case("ModelNotServed", 11, {unserved(cause): "1x20"}, NAME | who)
+        for cause, who in (("user", USERS), ("platform", PLATFORMS))
+    ),
+    # The sidecar of an earlier release.
+    Case("ModelNotServed", 11, {unserved(""): "1x20"}, NAME | PLATFORMS),
+    Case("ModelNotServed", 11, {unserved("user"): "1x5 stale", unserved(""): "_x6 0x20"}),
     *is_carried("ModelDelivery", "hone_modelversion_deliveries", TO_S3, "Delivering", "Delivered"),
     *is_carried("ModelImport", "hone_model_imports", FROM_HUB, "Importing", "Imported"),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}, "90%"),

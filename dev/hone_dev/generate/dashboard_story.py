@@ -268,7 +268,7 @@ def foreign(minute: int) -> Iterator[str]:
         claim = f'namespace="{namespace}",persistentvolumeclaim="hone-store"'
         yield f"kube_persistentvolumeclaim_resource_requests_storage_bytes{{{claim}}} 5e11"
     yield 'hone_served{namespace="support",pod="server",name="triage",version="triage-v1"} 1'
-    yield f'hone_serve_problem{{namespace="support",pod="server",name="triage"}} {int(minute > 310)}'
+    yield f'hone_serve_problem{{namespace="support",pod="server",name="triage",cause="user"}} {int(minute > 310)}'
 
 
 @dataclass

@@ -31,6 +31,7 @@ class Server:
         default_factory=lambda: {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
     )
     """What it answers then; bytes are sent as they are."""
+    refusal_status: int = 400
     gone: list[str] = field(default_factory=list)
     fused: set[str] = field(default_factory=set)
     """Names whose adapter was said to hold its experts together."""
@@ -47,7 +48,7 @@ class Server:
         if path == "/v1/load_lora_adapter":
             self.while_loading()
             if name in self.loaded or Path(body["lora_path"]).name in self.refused:
-                return 400, self.refusal
+                return self.refusal_status, self.refusal
             assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
             self.loaded[name] = body["lora_path"]
             self.fused = self.fused - {name} | ({name} if body.get("is_3d_lora_weight") else set())

@@ -75,6 +75,16 @@ def test_experts_that_are_held_together_are_said_to_be(team: Team, parameters: A
     assert team.server.fused == ({"bot"} if is_fused else set())
 
 
+@pytest.mark.parametrize(("status", "cause"), [(400, "user"), (500, "platform")])
+def test_a_server_that_fails_is_the_platforms_and_a_refusal_is_not(team: Team, status: int, cause: str) -> None:
+    adapter = team.trained(1)
+    team.server.refused.add(adapter.digest.removeprefix("sha256:"))
+    team.server.refusal_status = status
+    team.points(adapter, adapter)
+    assert team.step() == {}
+    assert team.follower.problems["bot"].cause == cause
+
+
 def test_an_odd_answer_is_noted_and_others_are_served(team: Team) -> None:
     faq, adapter = team.also_serves("faq", 2), team.trained(1)
     team.server.refused.add(adapter.digest.removeprefix("sha256:"))
@@ -255,8 +265,9 @@ def test_an_adapter_that_cannot_be_loaded_keeps_only_an_approved_one(team: Team,
         team.server.refused.add(second.digest.removeprefix("sha256:"))
     team.points(second, second, *([first] if approved else []))
     assert team.step() == ({"bot": first.digest} if approved else {})
-    words = {"altered": "SHA-256", "refused": "max_lora_rank"}[harm]
+    words, cause = {"altered": ("SHA-256", "platform"), "refused": ("max_lora_rank", "user")}[harm]
     assert words in team.follower.problems["bot"].message
+    assert f'hone_serve_problem{{name="bot",cause="{cause}"}} 1\n' in team.follower.metrics()
     assert team.follower.ready, "the others are still served"
     attempts = team.follower.problems["bot"].attempts
     team.step(0.1)
@@ -275,6 +286,7 @@ def test_an_adapter_that_vllm_would_compute_otherwise_is_not_loaded(team: Team, 
     team.points(after, before, after)
     assert team.step() == {"bot": before.digest}
     assert "vLLM's answers would differ" in team.follower.problems["bot"].message
+    assert team.follower.problems["bot"].cause == "user"
 
 
 def test_an_approved_adapter_stays_while_the_alias_means_what_this_server_cannot_load(team: Team) -> None:
@@ -329,13 +341,15 @@ def test_what_is_served_and_what_is_not_is_measured(team: Team) -> None:
     answer = requests.get(url, timeout=60)
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert 'hone_served{name="bot",version="bot-v1"} 1\n' in answer.text
-    assert 'hone_serve_problem{name="bot"} 0\n' in answer.text
-    for text in ("no JSON", '{"aliases": []}', None):
+    assert 'hone_serve_problem{name="bot",cause=""} 0\n' in answer.text
+    # Damage is the platform's; an alias or a Model that does not exist is the name's that somebody wrote.
+    for text, cause in (("no JSON", "platform"), ('{"aliases": []}', "user"), (None, "user")):
         key = team.root / "aliases" / key_of("bot")
         key.write_text(text) if text else key.unlink()
         team.step()
         answer = requests.get(url, timeout=60)
-        assert ("hone_served{" in answer.text, 'hone_serve_problem{name="bot"} 1\n' in answer.text) == (False, True)
+        assert "hone_served{" not in answer.text
+        assert f'hone_serve_problem{{name="bot",cause="{cause}"}} 1\n' in answer.text
     http.shutdown()
 
 

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from hone_api.base.reading import read_known
 from hone_api.contract.served import ServedAliases, key_of
+from hone_api.words.failures import FAILURES, FixedBy
 from hone_trainer.artifacts.serving import guard
 from hone_trainer.artifacts.serving.errand import Errand
 from hone_trainer.artifacts.serving.folders import AdapterFolders
@@ -54,8 +55,10 @@ class LoadProblem:
 
     digest: str
     message: str
-    attempts: int
-    again_at: float
+    cause: FixedBy
+    """Who can do something about it."""
+    attempts: int = 0
+    again_at: float = 0.0
 
 
 @dataclass
@@ -146,9 +149,14 @@ class Follower:
         served = [(name, version) for name in names if (version := self.serves.get(name))]
         lines = ["# HELP hone_served ModelVersion that is served under a name.", "# TYPE hone_served gauge"]
         lines += [f'hone_served{{name="{_escaped(name)}",version="{_escaped(version)}"}} 1' for name, version in served]
-        lines += ["# HELP hone_serve_problem Whether a name is not what its alias says: see /status."]
+        lines += [
+            "# HELP hone_serve_problem Whether a name is not what its alias says, and who can change that: see /status."
+        ]
         lines += ["# TYPE hone_serve_problem gauge"]
-        lines += [f'hone_serve_problem{{name="{_escaped(name)}"}} {int(name in self.problems)}' for name in names]
+        for name in names:
+            problem = self.problems.get(name)
+            cause = problem.cause if problem else ""
+            lines += [f'hone_serve_problem{{name="{_escaped(name)}",cause="{cause}"}} {int(problem is not None)}']
         return "\n".join(lines) + "\n"
 
     def is_alive(self) -> bool:
@@ -193,7 +201,7 @@ class Follower:
                 else:
                     self._report(name, f"stays as it is: {wanted.why}")
                 if wanted.is_followed:
-                    self.problems[name] = LoadProblem("", wanted.why, 0, 0.0)
+                    self.problems[name] = LoadProblem("", wanted.why, wanted.cause)
                 return True
             if folder == str(self.folders.path(adapter.digest)):
                 self._serve(wanted)
@@ -292,7 +300,7 @@ class Follower:
         attempts = before.attempts + 1 if before else 1
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(attempts - 1, 10))
         message = f"{wanted.version or wanted.name}: {error}"
-        self.problems[wanted.name] = LoadProblem(digest, message, attempts, self.clock() + wait)
+        self.problems[wanted.name] = LoadProblem(digest, message, _cause_of(error), attempts, self.clock() + wait)
         self._report(wanted.name, f"is not as it should be: {message}")
 
     def _report(self, subject: str, text: str) -> None:
@@ -300,6 +308,14 @@ class Follower:
         if self._reported.get(subject) != text:
             self._reported[subject] = text
             log.info("%s %s", subject, text)
+
+
+def _cause_of(error: Exception) -> FixedBy:
+    """Who can do something about an adapter that was not copied or loaded."""
+    if isinstance(error, TrainerError):
+        return FAILURES[error.code].cause
+    refused = isinstance(error, NotTakenError) and error.refused
+    return FixedBy.USER if refused else FixedBy.PLATFORM
 
 
 def _escaped(label: str) -> str:

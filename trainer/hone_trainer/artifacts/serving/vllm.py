@@ -17,6 +17,11 @@ _ASK_SECONDS, _LOAD_SECONDS = 10, 600
 class NotTakenError(Exception):
     """vLLM answered that it does not do this, and why."""
 
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"vLLM answers {status}: {message}")
+        self.refused = status < 500
+        """It is the adapter that does not suit this server, not the server that fails."""
+
 
 @dataclass(frozen=True)
 class Vllm:
@@ -87,7 +92,7 @@ class Vllm:
         answer = requests.post(f"{self.url}/v1/{path}", json=body, headers=self._headers() | {**more}, timeout=seconds)
         if answer.ok or (gone and answer.status_code == 404):
             return
-        raise NotTakenError(f"vLLM answers {answer.status_code}: {_message(answer)}")
+        raise NotTakenError(answer.status_code, _message(answer))
 
     def _headers(self) -> dict[str, str]:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}

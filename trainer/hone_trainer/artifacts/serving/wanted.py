@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hone_api.contract.served import CONFIG_MAP, ServedAdapter, ServedAliases, key_of
+from hone_api.words.failures import FixedBy
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Wanted:
     """Name of the ModelVersion of `adapter`."""
     why: str = ""
     """Why nothing."""
+    cause: FixedBy = FixedBy.USER
+    """Who can change that."""
     may_stay: bool = False
     """What is loaded now is approved: it may stay until `adapter` is loaded, also if there is none that this server
     takes."""
@@ -72,7 +75,8 @@ def _wanted_for(
     name, model = followed.name, models.get(followed.model)
     target = next((alias for alias in model.aliases if alias.name == followed.alias), None) if model else None
     if model is None and followed.model in models:
-        return Wanted(name, None, why=f"{key_of(followed.model)} of ConfigMap {CONFIG_MAP} cannot be read")
+        why = f"{key_of(followed.model)} of ConfigMap {CONFIG_MAP} cannot be read"
+        return Wanted(name, None, why=why, cause=FixedBy.PLATFORM)
     if model is None or target is None:
         return Wanted(name, None, why=f"{followed.model}@{followed.alias} points nowhere")
     may_stay = loaded in model.approved
