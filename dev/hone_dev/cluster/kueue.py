@@ -53,6 +53,14 @@ def component(plane: ControlPlane, port: int = 0, health_port: int = 0) -> Compo
     return Component(NAME, argv, ready, (config,))
 
 
+def definitions() -> list[dict[str, Any]]:
+    """Its CustomResourceDefinitions without their webhook: enough to store queues that nobody works on."""
+    found = [body for body in _objects(port=443) if body["kind"] == "CustomResourceDefinition"]
+    for body in found:
+        body["spec"].pop("conversion", None)
+    return found
+
+
 def _configuration(port: int, health_port: int, certificates: Path) -> dict[str, Any]:
     return {
         "apiVersion": "config.kueue.x-k8s.io/v1beta2",
