@@ -12,6 +12,7 @@ from support.cluster import quick_yaml
 from support.cluster.chart_documents import CHART, HelmError, named, of_kind, template
 
 from hone_api.generate import KINDS
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_dev.chart import generate
 from hone_dev.chart.values import ChartValues
 from hone_dev.tools import tools
@@ -296,6 +297,22 @@ def test_helm_test_says_who_submits_its_job_where_duties_are_separate(render):
     values["helmTest"]["submittedBy"] = "ada@example.org"
     [job] = of_kind(render(values), "FineTuneJob")
     assert job["spec"]["submittedBy"] == "ada@example.org"
+
+
+def test_helm_test_takes_the_longest_name_of_a_release(render):
+    documents = render({"fullnameOverride": "h" * 50, "helmTest": {"namespace": "team-a"}})
+    [rows], [job] = of_kind(documents, "Dataset"), of_kind(documents, "FineTuneJob")
+    FineTuneJobSpec.model_validate(job["spec"])
+    assert job["metadata"]["name"] == rows["metadata"]["name"] == job["spec"]["datasets"][0]["name"]
+    assert len(rows["metadata"]["name"]) <= 50
+
+
+def test_pods_of_helm_test_start_where_the_operator_does(render):
+    here = {"nodeSelector": {"pool": "system"}, "tolerations": [{"key": "system", "operator": "Exists"}]}
+    values = {**here, "podSecurity": {"fixedUser": False}, "helmTest": {"namespace": "team-a"}}
+    pods = [pod["spec"] for pod in of_kind(render(values), "Pod")]
+    assert [{key: pod[key] for key in here} for pod in pods] == [here, here]
+    assert [pod["securityContext"].get("runAsUser") for pod in pods] == [None, None]
 
 
 def test_a_queue_for_staging_without_kueue_is_refused(render):

@@ -179,6 +179,11 @@ REFUSED = {
     "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
     "no namespace": (["watchNamespaces={other,gone}", "crds.enabled=false"], r"watchNamespaces: .* no namespace gone"),
     "nor there": (["namespaces={gone}"], r"namespaces: the cluster has no namespace gone"),
+    "its own": (["namespaceOverride=gone"], r"namespaceOverride: the cluster has no namespace gone"),
+    "of a policy": (
+        ["networkPolicy.trainer.namespaces={gone}"],
+        r"trainer\.namespaces: the cluster has no namespace gone",
+    ),
     "its definitions": (["watchNamespaces={other}"], r"invalid ownership metadata.*current value is \"hone\""),
 }
 
@@ -321,6 +326,9 @@ def test_the_strategy_changes_there_and_back(server):
 def test_helm_test_also_trains_where_a_value_says_so(server):
     """The two pods are played here; the end-to-end tests run them."""
     server.kubectl("create", "namespace", "team-test")
+    for name in ("hone-test", "hone-test-fine-tune"):  # accounts of other releases
+        server.kubectl("create", "serviceaccount", name, "--namespace", NAMESPACE)
+    accounts = server.kubectl("get", "serviceaccounts", "--namespace", NAMESPACE, "--output=name")
     user = server.kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}")
     duties = ("--set", "admission.separateDuties=true", "--set-string", f"helmTest.submittedBy={user}")
     tested_in = ("--set", "helmTest.namespace=team-test")
@@ -338,6 +346,7 @@ def test_helm_test_also_trains_where_a_value_says_so(server):
     for kind in ("finetunejob.hone.dev", "dataset.hone.dev", "configmap"):
         assert f"{kind}/hone-test-fine-tune" in job
     assert "hone-test" not in server.kubectl("get", "ftj,dset,configmap", "--namespace=team-test", "--output=name")
+    assert server.kubectl("get", "serviceaccounts", "--namespace", NAMESPACE, "--output=name") == accounts
     server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
 
 

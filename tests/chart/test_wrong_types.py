@@ -2,13 +2,16 @@
 
 import copy
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from support.cluster.chart_documents import CHART, HelmError, template
+from support.cluster.chart_documents import CHART, IMAGES, HelmError, template
+
+from hone_dev.tools import tools
 
 pytestmark = pytest.mark.pure
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -98,6 +101,11 @@ def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> Non
             "staging.pods.annotations: k8s.io/x is of",
         ),
         ({"fullnameOverride": "1st"}, "1st: the name of a Service begins with a letter"),
+        ({"progress": {"port": 8080}}, "progress.port 8080, metrics.port 8080 and 8081, .* must differ"),
+        ({"progress": {"port": 8081}}, "progress.port 8081, metrics.port 8080 and 8081, .* must differ"),
+        ({"metrics": {"port": 8081}}, "progress.port 8443, metrics.port 8081 and 8081, .* must differ"),
+        ({"image": {"repository": "registry.example/Ours/operator"}}, "at '/image/repository': .* does not match"),
+        ({"global": {"imageRegistry": "registry.example/Ours"}}, "at '/global/imageRegistry': .* does not match"),
         ({"trainer": {"extraEnv": {"PATH": "x"}}}, "trainer.extraEnv: Hone itself sets PATH, choose another name"),
         ({"trainer": {"extraEnv": [{"name": "HONE_X", "value": "y"}]}}, "trainer.extraEnv: Hone itself sets HONE_X"),
         (
@@ -115,6 +123,12 @@ def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> Non
 def test_what_would_break_the_operators_own_objects_is_refused(given: Any, said: str) -> None:
     with pytest.raises(HelmError, match=said):
         template(json.dumps(given))
+
+
+def test_a_release_whose_name_no_service_may_have_is_refused_before_anything_is_written() -> None:
+    """Helm takes a dot in the name of a release; the API server refused the Services after 55 other objects."""
+    result = subprocess.run([tools.helm(), "template", "hone.v1", CHART, *IMAGES], capture_output=True, text=True)
+    assert "hone.v1: the name of a Service begins with a letter and has no dot" in result.stderr
 
 
 def test_other_variables_and_equal_amounts_are_taken() -> None:

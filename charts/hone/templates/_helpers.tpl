@@ -8,8 +8,8 @@
 {{- $name := include "hone.name" . }}
 {{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
 {{- end }}
-{{- if not (regexMatch "^[a-z]" $full) }}
-{{- fail (printf "%s: the name of a Service begins with a letter, so choose another name for the release, or set fullnameOverride" $full) }}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $full) }}
+{{- fail (printf "%s: the name of a Service begins with a letter and has no dot, so choose another name for the release, or set fullnameOverride" $full) }}
 {{- end }}
 {{- $full | trunc 50 | trimSuffix "-" }}
 {{- end }}
@@ -68,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $parts = prepend $parts . }}
 {{- end }}
 {{- if or (eq (last $parts) "") (eq (len $parts) 1) (not (regexMatch "[.:]|^localhost$" (first $parts))) }}
-{{- fail (printf "The image %q names no registry, and Hone has not published images: build and push them (docs/guides/install.md#1-build-the-images), then set global.imageRegistry to your registry, or image.repository, trainer.image.repository and, if you use it, trainer.vllmImage.repository to full names, e.g. registry.example.internal/hone/operator, or docker.io/NAME/operator for Docker Hub and for images that are loaded into the nodes" (index . 0).repository) }}
+{{- fail (printf "The image %q names no registry: build and push those of Hone (docs/guides/install.md#1-build-the-images), and set global.imageRegistry to your registry, or write image.repository, trainer.image.repository and, if you use them, those of trainer.vllmImage and trainer.servingImage in full, e.g. registry.example.internal/hone/operator, or docker.io/NAME/operator for Docker Hub and for images that are loaded into the nodes" (index . 0).repository) }}
 {{- end }}
 {{- join "/" $parts }}
 {{- end }}

@@ -12,7 +12,7 @@ from hone_operator.settings.section import SecretName, Section
 Map = dict[str, Any]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 """Part of the names of objects. Empty: the chart's own."""
-Repository = Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:]+)*)?$", max_length=1024)]
+Repository = Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:A-Z]+)*)?$", max_length=1024)]
 PrometheusDuration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))+$")]
 AlertLabels = dict[Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str]
 Address = Annotated[str, StringConstraints(pattern=r"^\S*$", max_length=1024)]

@@ -170,7 +170,7 @@ class Global(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    image_registry: Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:]+)*)?$")] = Field(
+    image_registry: Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:A-Z]+)*)?$")] = Field(
         "",
         description="Registry of all images of this chart in place of the one in their repository, e.g. "
         "registry.example.internal:5000/mirror, for a mirror that keeps the rest of the names. Empty: as they are.",
