@@ -244,10 +244,11 @@ class Reason(State):
     UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"
 
 
-WAITS_FOR: dict[str, FixedBy] = {
+WAITS_FOR: dict[str, FixedBy | None] = {
     **dict.fromkeys(
         (
             Reason.DATASET_NOT_FOUND,
+            Reason.WAITING_FOR_DATASET,
             Reason.SPLIT_NOT_FOUND,
             Reason.PVC_NOT_FOUND,
             Reason.FINE_TUNE_JOB_NOT_FOUND,
@@ -258,17 +259,66 @@ WAITS_FOR: dict[str, FixedBy] = {
             Reason.MODEL_MISSING,
             Reason.ALIAS_NOT_FOUND,
             Reason.NAME_TAKEN,
+            Reason.NAMESPACE_NOT_ENABLED,
+            Reason.NOT_ACCEPTED,
+            Reason.NOT_SERVABLE,
             Reason.RESTORED_DIFFERS,
             Reason.QUEUE_NOT_FOUND,
             Reason.DEACTIVATED,
             Reason.SUSPENDED,
+            Reason.SUSPENDED_BY_USER,
         ),
         FixedBy.USER,
     ),
-    Reason.DATASET_NOT_READY: FixedBy.DATA,
-    Reason.AWAITING_REVIEW: FixedBy.DATA,
+    **dict.fromkeys((Reason.DATASET_NOT_READY, Reason.AWAITING_REVIEW), FixedBy.DATA),
+    **dict.fromkeys(
+        (Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED, Reason.WRITE_REFUSED, Reason.API_SERVER_ERROR),
+        FixedBy.PLATFORM,
+    ),
+    **dict.fromkeys(
+        (
+            # It takes time.
+            Reason.WAITING,
+            Reason.FETCHING,
+            Reason.ENCODING,
+            Reason.MATERIALIZING,
+            Reason.PENDING,
+            Reason.STARTING,
+            Reason.QUEUED,
+            Reason.REQUEUED,
+            Reason.RESIZED,
+            Reason.BACK_OFF,
+            Reason.STOPPING,
+            Reason.IMAGE_CHANGED,
+            Reason.VERIFYING,
+            Reason.SIGNING,
+            Reason.DELIVERING,
+            Reason.MEASURING,
+        ),
+        None,
+    ),
+    **dict.fromkeys(
+        (
+            # It waits for nothing.
+            Reason.NOT_KNOWN_YET,
+            Reason.NOT_SUSPENDED,
+            Reason.NOT_ADMITTED,
+            Reason.NOT_FINISHED,
+            Reason.RECOVERED,
+            Reason.REVIEWED,
+            Reason.VERIFIED,
+            Reason.SIGNED,
+            Reason.LOADS,
+            Reason.DELIVERED,
+            Reason.MEASURED,
+            Reason.SUCCEEDED,
+            Reason.RESTORED_FROM_MODEL_VERSION,
+            Reason.RESTORED_FROM_RECORD,
+        ),
+        None,
+    ),
 }
-"""Who can end a wait that no failure code explains. Whatever a spec names has alerts of its own."""
+"""Who can end a wait that no failure code explains; None: nobody has to. What a spec names has alerts of its own."""
 
 Quoted = NewType("Quoted", str)
 """A reason that Kubernetes or another version of Hone wrote: the kubelet's ErrImagePull, the scheduler's words."""

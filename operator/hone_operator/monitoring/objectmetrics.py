@@ -53,8 +53,8 @@ def epoch_seconds(timestamp: str | None) -> float | None:
 
 
 def cause_of(reason: str) -> str:
-    """Who can fix a failure with this code, or end a wait for this reason: user, data or platform; empty: unknown."""
-    return FAILURES[reason].cause if reason in FAILURES else WAITS_FOR.get(reason, "")
+    """Who can fix a failure with this code, or end a wait for this reason: user, data or platform; empty: nobody."""
+    return FAILURES[reason].cause if reason in FAILURES else WAITS_FOR.get(reason) or ""
 
 
 def ready(body: Body) -> float:

@@ -15,6 +15,7 @@ from hone_api.words import states
 from hone_api.words.failures import FAILURES, FailureCode
 from hone_api.words.states import (
     CONDITIONS_OF,
+    WAITS_FOR,
     ApprovalState,
     AttemptOutcome,
     ConditionType,
@@ -136,6 +137,10 @@ LITERAL_FIELDS = {
 SAID_BY = {"set": 2, "add_event": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
 """Calls of the operator that take a reason -> its place among the arguments."""
 
+OF_THE_END = {f"ConditionType.{name}" for name in ("SUCCEEDED", "FAILED", "FINISHED", "ADVISED")}
+"""Conditions that are no reason to wait."""
+OF_MODELS = tuple(f"operator/hone_operator/{room}/" for room in ("monitoring", "reconcile/model", "reconcile/retrain"))
+
 
 @cache
 def trees() -> dict[str, ast.Module]:
@@ -248,6 +253,43 @@ def test_every_word_is_used() -> None:
         f"{enum.__name__}.{word.name}" for enum in STATES for word in enum if (enum.__name__, word.name) not in used
     ]
     assert unused == []
+
+
+def waits() -> set[Reason]:
+    """Reasons that the operator can give for a wait: all that it says outside of Events and of conditions that hold.
+
+    A reason in a variable counts, since nobody sees there where it goes. Models have no metric of their reason.
+    """
+    said = {
+        Reason[node.attr]
+        for path, tree in trees().items()
+        if path.startswith("operator/") and not path.startswith(OF_MODELS)
+        for node in without_what_holds(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Reason"
+    }
+    return {reason for reason in said if not reason.when.endswith("(Event)")}
+
+
+def without_what_holds(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all in it, without comparisons, Events, and conditions that hold or are about the end."""
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and is_of_no_wait(node)):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from without_what_holds(child)
+
+
+def is_of_no_wait(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", "")
+    first, second = ([ast.unparse(argument) for argument in call.args[:2]] + ["", ""])[:2]
+    if name == "set":
+        return first in OF_THE_END or (second == "True" and first != "ConditionType.SUSPENDED")
+    return name == "add_event" or (name == "ready" and first == "True")
+
+
+def test_every_reason_of_a_wait_says_who_can_end_it() -> None:
+    """One that the table lacks would count as the platform's, also if it is a typing mistake of a user."""
+    assert {reason.name for reason in waits()} == {Reason(word).name for word in WAITS_FOR}
 
 
 @pytest.mark.parametrize("enum", STATES, ids=lambda enum: enum.__name__)

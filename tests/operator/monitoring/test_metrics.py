@@ -253,6 +253,8 @@ async def test_state_follows_the_cache(cache):
         ("SomethingNew", "Other", ""),
         ("PVCNotFound", "PVCNotFound", "user"),
         ("QueueNotFound", "QueueNotFound", "user"),
+        ("NamespaceNotEnabled", "NamespaceNotEnabled", "user"),
+        ("APIServerError", "APIServerError", "platform"),
         ("DatasetNotReady", "DatasetNotReady", "data"),
         ("Materializing", "Materializing", ""),
     ],
