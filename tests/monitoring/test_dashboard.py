@@ -113,6 +113,17 @@ def test_every_metric_is_on_a_panel_or_in_an_alert():
     assert len(exported()) > 80
 
 
+def test_every_metric_is_in_the_table_of_the_guide():
+    page = (paths.SOURCE / "docs/guides/monitoring.md").read_text().split("## Metrics")[1].split("## Dashboards")[0]
+    listed = set()
+    for cell in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE):
+        for name in re.findall(r"`([^`]+)`", cell):
+            begin, _, rest = name.partition("{")
+            middles, _, end = rest.partition("}")
+            listed |= {f"{'hone_job' * name.startswith('_')}{begin}{each}{end}" for each in middles.split(",")}
+    assert {name for name in exported() if not name.startswith(("hone_trainer_", "hone_serve"))} - listed == set()
+
+
 @pytest.mark.parametrize("panel", PANELS)
 def test_every_panel(panel):
     assert panel["description"]
