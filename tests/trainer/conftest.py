@@ -64,25 +64,6 @@ def sandbox_compiled_once() -> None:
 
 
 @pytest.fixture(scope="session")
-def rehearsed_once() -> Iterator[None]:
-    """A run builds its base three times to see that PEFT loads an adapter of this kind: 0.09 s for the tiny model."""
-    from hone_trainer.artifacts import servable
-
-    rehearse, passed = servable.rehearse, set()
-
-    def once(adapter: Any, base: Any, head: str) -> None:
-        names = servable.STORED.get(base.model_type)  # a test may take them away
-        key = (adapter.model_dump_json(), type(base), base.to_json_string(use_diff=False), head, names)
-        if key not in passed:
-            rehearse(adapter, base, head)
-            passed.add(key)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servable, "rehearse", once)
-        yield
-
-
-@pytest.fixture(scope="session")
 def thawed() -> Iterator[None]:
     """At the end all garbage is collected: nanobind reports what is left."""
     yield
@@ -124,7 +105,7 @@ def experts_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) ->
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, rehearsed_once: None) -> Path:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a Llama of 2 layers and about 150,000 random weights, vocabulary of at most 512."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
