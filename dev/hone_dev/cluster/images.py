@@ -269,6 +269,7 @@ def _push(target: str, ref: str, destination: str, insecure: bool = True) -> str
 def _builder() -> Iterator[None]:
     """One build at a time; what it has mounted is gone afterwards."""
     with locked(paths.cache("locks") / "images.lock"):
+        _buildah("rm", "--all")  # a build that was interrupted leaves its containers, and their images stay in use
         try:
             yield
         finally:

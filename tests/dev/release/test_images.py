@@ -45,3 +45,14 @@ def test_two_makers_list_the_same_packages_of_the_image(tmp_path: Path) -> None:
     less = {"components": listed["components"][1:]}
     with pytest.raises(HoneDevError, match="syft not-listed operator pkg:"):
         supply.compare("operator", less, listed)
+
+
+def test_a_build_that_was_interrupted_is_in_nobodys_way() -> None:
+    """Its container uses the image of earlier sources, which could not be removed, so that each later build failed."""
+    earlier = f"{images.REGISTRY}/hone/other:earlier"
+    scratch = images._buildah("from", "scratch").strip()
+    images._buildah("commit", "--quiet", scratch, earlier)
+    images._buildah("from", "--pull-never", earlier)
+    with images._builder():
+        images._forget_others("other", "")
+    assert earlier not in images._images()
