@@ -423,6 +423,17 @@ def test_the_commands_that_remove_everything(server):
     assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
 
 
+def test_kubectl_applies_the_manifests_in_both_ways(server, tmp_path):
+    """A list that the API server completes belongs to who wrote it: another writer of the same file would conflict."""
+    space = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "by-kubectl"}}
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(space))
+    made = server.helm("template", "hone", CHART, *IMAGES, "--namespace=by-kubectl", "--skip-tests")
+    (tmp_path / "install.yaml").write_text(made)
+    for way in ((), ("--server-side",), ("--server-side", "--field-manager=another")):
+        server.kubectl("apply", *way, f"--filename={tmp_path / 'install.yaml'}")
+    server.kubectl("delete", f"--filename={tmp_path / 'install.yaml'}", "--timeout=60s")
+
+
 def test_an_operator_without_definitions_says_what_installs_them(server, tmp_path):
     server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
     operator = Operator(server.kubeconfig, tmp_path, {"HONE_PROGRESS__ENABLED": "false"}).start()
