@@ -64,6 +64,11 @@ class Resources(ApiModel):
             field_path=".gpusPerNode",
         ),
         Rule(
+            "!has(self.gpuProducts) || self.gpusPerNode < 2 || !self.gpuProducts.exists(p, p.contains('-MIG-'))",
+            "CUDA shows a process one slice of a pod's GPUs (MIG): set gpusPerNode to 1, or name whole GPUs",
+            field_path=".gpusPerNode",
+        ),
+        Rule(
             "!has(self.minNodes) || self.minNodes < self.nodes",
             "minNodes must be below nodes, which an attempt asks for first: raise nodes, or remove minNodes",
             field_path=".minNodes",

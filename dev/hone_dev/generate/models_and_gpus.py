@@ -193,7 +193,8 @@ PREREQUISITES = """
 - The node label `nvidia.com/gpu.product`, which GPU feature discovery sets. Without `resources.gpuProducts`, and
   for a product that Hone does not know, a run is not checked against a GPU's memory before it starts.
 - For a slice of a GPU (MIG), name its resource in `resources.gpuResourceName`, e.g. `nvidia.com/mig-3g.40gb`. Its
-  memory is not checked. Several slices in a pod are refused, because CUDA shows a process only one; of slices that
+  memory is not checked. Several slices in a pod are refused, because CUDA shows a process only one. Where slices are
+  offered as `nvidia.com/gpu`, Hone knows of them only by `resources.gpuProducts`; of slices that
   come by `resources.claims`, Hone does not know.
 - Consumer cards that do not reach each other directly (RTX 40 series under drivers before 550.40.07) send through the
   host.

@@ -378,6 +378,11 @@ JOB_CASES: dict[str, Case] = {
         {},
         {"gpusPerNode": (ABSENT, 0, 1, 2), "gpuResourceName": (ABSENT, "nvidia.com/gpu", "nvidia.com/mig-1g.10gb")},
     ),
+    "slices by their product": (
+        "resources",
+        {},
+        {"gpusPerNode": (1, 2), "gpuProducts": (["H100"], ["H100", "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"])},
+    ),
     "devices": (
         "resources",
         {},

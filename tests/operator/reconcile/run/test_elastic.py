@@ -341,6 +341,7 @@ def test_a_batch_that_no_smaller_number_divides_is_refused(new_life, conditions)
         ({"method": "ORPO"}, "minNodes is for the methods SFT, DAPT, DPO, Reward, Distillation"),
         ({"resources": {"nodes": 2, "minNodes": 2}}, "minNodes must be below nodes"),
         ({"resources": {"gpusPerNode": 2, "gpuResourceName": "nvidia.com/mig-3g.40gb"}}, "one slice of a pod's GPUs"),
+        ({"resources": {"gpusPerNode": 2, "gpuProducts": ["NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"]}}, "name whole GPUs"),
     ],
 )
 def test_what_cannot_have_fewer_nodes_is_refused(new_life, conditions, fields, words):
