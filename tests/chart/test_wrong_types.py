@@ -106,6 +106,14 @@ def test_a_name_that_yaml_reads_as_something_else_stays_a_name(name: str) -> Non
         ({"metrics": {"port": 8081}}, "progress.port 8443, metrics.port 8081 and 8081, .* must differ"),
         ({"image": {"repository": "registry.example/Ours/operator"}}, "at '/image/repository': .* does not match"),
         ({"global": {"imageRegistry": "registry.example/Ours"}}, "at '/global/imageRegistry': .* does not match"),
+        (
+            {"prometheusRule": {"runbookBaseUrl": "wiki.example"}},
+            "at '/prometheusRule/runbookBaseUrl': .* does not match",
+        ),
+        (
+            {"prometheusRule": {"runbookBaseUrl": "ftp://wiki"}},
+            "at '/prometheusRule/runbookBaseUrl': .* does not match",
+        ),
         ({"trainer": {"extraEnv": {"PATH": "x"}}}, "trainer.extraEnv: Hone itself sets PATH, choose another name"),
         ({"trainer": {"extraEnv": [{"name": "HONE_X", "value": "y"}]}}, "trainer.extraEnv: Hone itself sets HONE_X"),
         (

@@ -15,7 +15,7 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-
 Repository = Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:A-Z]+)*)?$", max_length=1024)]
 PrometheusDuration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))+$")]
 AlertLabels = dict[Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str]
-Address = Annotated[str, StringConstraints(pattern=r"^\S*$", max_length=1024)]
+Address = Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$", max_length=1024)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=253)]
 """Of an environment variable, as Kubernetes has it."""
 ImageTag = Annotated[str, StringConstraints(pattern=r"^(\w[\w.-]{0,127})?$")]
