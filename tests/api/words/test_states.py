@@ -138,7 +138,7 @@ SAID_BY = {"set": 2, "add_event": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "W
 """Calls of the operator that take a reason -> its place among the arguments."""
 
 OF_THE_END = {f"ConditionType.{name}" for name in ("SUCCEEDED", "FAILED", "FINISHED", "ADVISED")}
-"""Conditions that are no reason to wait."""
+"""Conditions that give nobody a reason to wait."""
 OF_MODELS = tuple(f"operator/hone_operator/{room}/" for room in ("monitoring", "reconcile/model", "reconcile/retrain"))
 
 

@@ -39,6 +39,6 @@ def test_a_shape_counts_what_a_token_is_multiplied_with(family: str, tmp_path: P
         w.numel() for n, w in network.named_parameters() if ".experts." in n or (w.dim(), len(w)) == (3, experts)
     )
     routed = sum(stacked)
-    assert shape.routed == pytest.approx(routed, rel=1e-3), "files may have buffers that are no weights"
+    assert shape.routed == pytest.approx(routed, rel=1e-3), "files may hold buffers, which are not weights"
     expected = shape.parameters - routed + routed * chosen(network) // experts
     assert shape.used == pytest.approx(expected, rel=1e-3)
