@@ -1,4 +1,4 @@
-"""`hone approve`: what gates say, and what follows. At a real API server: `operator/test_tenant_approvals.py`."""
+"""`hone approve`: what gates say, and what follows. At an API server: `operator/access/test_tenant_approvals.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `hone serve` warns of. At a real API server: `operator/test_hone_serve.py`."""
+"""What `hone serve` warns of. At a real API server: `operator/command/test_hone_serve.py`."""
 
 from __future__ import annotations
 

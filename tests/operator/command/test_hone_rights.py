@@ -176,7 +176,7 @@ def person(kube, scene, apiserver, tmp_path):
     return make
 
 
-PAGE = (Path(__file__).parents[2] / "docs/guides/security.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/guides/security.md").read_text()
 POD = re.search(r"`a pod` is: ([^.]+)\.", PAGE)[1]
 TABLE = PAGE.partition("| Command | Needs | Reads if it may |\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
 UNSEEN = {("create", "configmaps"), ("get", "pods/portforward"), ("create", "pods/portforward")}

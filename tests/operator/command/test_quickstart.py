@@ -16,7 +16,7 @@ from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 
 pytestmark = pytest.mark.apiserver
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "quickstart.md"
 AT = "2026-01-01T00:00:00Z"
 
 

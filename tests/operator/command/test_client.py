@@ -30,7 +30,7 @@ from hone import (
 )
 
 pytestmark = pytest.mark.apiserver
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "guides" / "python.md"
 NOTEBOOK = ROOT / "examples" / "first-run.ipynb"
 AT = "2026-01-01T00:00:00Z"

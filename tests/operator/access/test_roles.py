@@ -15,7 +15,7 @@ from support.cluster.rights import installed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.outside, pytest.mark.attack("objects at the API server")]
 SYSTEM, SPACE = "hone-roles", "roles-a"
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 GROUP = "rbac.authorization.k8s.io"
 ROLES = {
     "view": ["view"],

@@ -44,7 +44,7 @@ VALUES = {
     "kueue": {"enabled": True},
 }
 SIGNING = {"secretName": "signing-key", "publicKeys": [PUBLIC_KEY]}
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def with_settings():

@@ -25,7 +25,7 @@ from hone_dev.tools import packages, paths
 from hone_dev.tools.shell import locked, run
 
 pytestmark = pytest.mark.apiserver
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFORMANCE = "0.1.16"
 NODE = "22.23.3"
 """The suite needs it; npm has it as a package, so that the machine's own may be older."""

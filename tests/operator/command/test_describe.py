@@ -21,7 +21,7 @@ from hone_dev.tools.tools import kubectl
 
 pytestmark = pytest.mark.apiserver
 
-GUIDE = Path(__file__).parents[2] / "docs/guides/data/report.md"
+GUIDE = Path(__file__).parents[3] / "docs/guides/data/report.md"
 
 GOOD = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
         for i in range(40)]  # fmt: skip

@@ -14,7 +14,7 @@ from hone_cli.__main__ import application
 from hone_cli.errors import CliExit, CommandError
 
 pytestmark = pytest.mark.apiserver
-CORPUS = Path(__file__).parents[1] / "corpus/configurations"
+CORPUS = Path(__file__).parents[2] / "corpus/configurations"
 HONE = {"apiVersion": "hone.dev/v1alpha1"}
 
 

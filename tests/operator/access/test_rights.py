@@ -13,7 +13,7 @@ from hone_operator.desired.core.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"
-THREAT_MODEL = Path(__file__).parents[2] / "docs" / "concepts" / "threat-model.md"
+THREAT_MODEL = Path(__file__).parents[3] / "docs" / "concepts" / "threat-model.md"
 PROMETHEUS = [
     {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},

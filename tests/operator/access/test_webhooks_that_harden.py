@@ -13,7 +13,7 @@ from support.cluster.rights import installed
 pytestmark = [pytest.mark.apiserver, pytest.mark.outside]
 SYSTEM = "hone-hardened"
 JOBS = f"/apis/batch/v1/namespaces/{ENABLED}/jobs"
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 IMAGE = {"repository": "registry.example/hone/trainer", "digest": f"sha256:{'1' * 64}"}
 EVICT = "karpenter.sh/do-not-evict"
 SAFE = "cluster-autoscaler.kubernetes.io/safe-to-evict"
