@@ -19,7 +19,7 @@ from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.runs import usage
 from hone_dev.generate import dashboard_pictures, dashboards
-from hone_dev.generate.dashboard_story import HOURS, JOBS, PRICES, Server, prometheus
+from hone_dev.generate.dashboard_story import HOURS, JOBS, PRICES, Server, first_step, prometheus
 from hone_dev.tools import paths, tools
 
 pytestmark = pytest.mark.pure
@@ -140,6 +140,10 @@ def test_every_panel(panel):
         assert set(re.findall(r"\bnamespace_queue:[\w:]+", expression)) <= RECORDED
         for begin in re.findall(r"\b(DCGM|container)_\w+", expression):
             assert FOREIGN[begin] in panel["description"]
+
+
+def test_rules_are_evaluated_from_a_step_that_is_in_the_first_block() -> None:
+    assert [first_step(7200 - left) for left in (121, 120, 119, 1)] == [7079, 7080, 7200, 7200]
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ from hone_trainer.reporting.live import Progress
 from hone_trainer.reporting.prometheus import PrometheusReporter
 
 HOURS, STEP = 6, 120
+BLOCK = 7200
+"""Seconds of a block of Prometheus."""
 Body = dict[str, Any]
 PRICES = {"": 2.5, "NVIDIA-H100-80GB-HBM3": 4.0}
 
@@ -350,6 +352,12 @@ def write(file: Path, now: float) -> None:
     fleet.trainer.close()
 
 
+def first_step(begin: float) -> float:
+    """Where promtool may begin to evaluate rules: where no step is left in its first block, it writes none at all."""
+    left = -begin % BLOCK
+    return begin + left if left < STEP else begin
+
+
 @contextlib.contextmanager
 def prometheus(folder: Path, rules: Path) -> Iterator[Server]:
     """A Prometheus that has the story, what the chart's rules record of it, and the alerts that fire at its end."""
@@ -368,7 +376,8 @@ def prometheus(folder: Path, rules: Path) -> Iterator[Server]:
         (folder / name).write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules_of_file}]}))
     for each in ("held.yaml", "cost.yaml"):  # the second reads what the first has recorded
         with serving(folder, data, []) as server:
-            times = ("--start", f"{now - HOURS * 3600:.0f}", "--end", f"{now:.0f}", "--eval-interval", f"{STEP}s")
+            begin = first_step(now - HOURS * 3600)
+            times = ("--start", f"{begin:.0f}", "--end", f"{now:.0f}", "--eval-interval", f"{STEP}s")
             to = ("--url", server.url, *times, "--output-dir", folder / "more")
             _run(tools.promtool(), "tsdb", "create-blocks-from", "rules", *to, folder / each)
         for block in (folder / "more").iterdir():

@@ -178,14 +178,18 @@ def test_a_finished_job_and_its_model_take_few_bytes(monkeypatch: pytest.MonkeyP
             body["metadata"] |= {"name": f"{kind}-{number:040}", "uid": f"{kind}-{number:036}"}
             cache.put(kind, body)
 
-    add(count)  # what is loaded once does not count
+    add(0)  # what is loaded once does not count
+
+    def growth(first: int) -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(first, first + count):
+            add(number)
+        return tracemalloc.get_traced_memory()[0] - before
+
     tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    for number in range(count):
-        add(number)
-    each = (tracemalloc.get_traced_memory()[0] - before) / count
+    each = min(map(growth, (1, 1 + count, 1 + 2 * count))) / count  # threads of other tests allocate meanwhile
     tracemalloc.stop()
-    assert each < 3.2 * 1024, "without packing 16 KiB, without a dictionary 4.1 KiB"
+    assert each < 2.8 * 1024, "without packing 12 KiB, without a dictionary 3.1 KiB"
 
 
 def test_bodies_that_have_nothing_in_common_are_packed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
