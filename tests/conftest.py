@@ -65,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
 used: Counter[str] = Counter()
 """Seconds of processor time by file, of its tests and the processes that these started."""
 noted = 0.0
+reporter: pytest.TerminalReporter | None = None
+"""None in a worker, whose reports the process that started it prints."""
 
 
 def so_far() -> float:
@@ -110,7 +112,14 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     return report
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    global reporter
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and reporter:  # at once: a tier that is ended early has shown what had failed
+        reporter.write_line(f"\n{report.nodeid} failed in its {report.when}:\n{report.longreprtext}")
     # The other parts of a test report without it, and so does a worker that died.
     used[report.nodeid.partition("::")[0]] += getattr(report, "processor_seconds", 0.0)
 

@@ -270,6 +270,20 @@ def test_the_longest_tests_begin_first(tmp_path: Path) -> None:
     assert re.findall(r"::(\w+)", shown) == ["test_b", "test_c", "test_a", "test_a"]
 
 
+@pytest.mark.parametrize("more", [[], ["-n", "2"]], ids=["one process", "workers"])
+def test_a_tier_that_is_ended_has_shown_what_failed(tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    text = "import time, pytest\npytestmark = pytest.mark.pure\n"
+    (tmp_path / "test_1.py").write_text(f"{text}def test_a():\n    assert 1 + 1 == 3\ndef test_b(): time.sleep(60)\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "-q", *more]
+    with subprocess.Popen([*command, "--rootdir", tmp_path, tmp_path], stdout=subprocess.PIPE, text=True) as tier:
+        assert tier.stdout
+        lines = iter(tier.stdout.readline, "")
+        assert "test_1.py::test_a failed in its call:\n" in lines
+        assert "E       assert (1 + 1) == 3\n" in lines
+        tier.kill()
+
+
 def test_a_process_of_a_tier_keeps_bytecode_where_the_environment_forbids_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
