@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from hone_api.blocks.delivery import ArtifactForm
 from hone_api.contract.manifest import ADDED
-from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
+from hone_api.kinds.modelversion import Artifact
 from hone_api.words.states import ApprovalState
 from hone_cli import local
 from hone_cli.errors import AGAIN, FULL, CommandError, printable
@@ -28,7 +27,7 @@ from hone_cli.reach.guard import digest
 from hone_cli.reach.options import ContextOption, NamespaceOption, OutputOption, tell
 from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.reach.writing import write_whole
-from hone_cli.versions import MODEL_HELP, chosen, ready
+from hone_cli.versions import MODEL_HELP, chosen, ready, spec_of
 
 if TYPE_CHECKING:
     from hone_cli.reach.kube import Kube
@@ -176,13 +175,7 @@ def choose_artifact(version: Mapping[str, Any], form: str | None, any_form: bool
         CommandError: there are several and none is named, or none of this name.
     """
     name = version["metadata"]["name"]
-    try:
-        artifacts = {a.format: a for a in ModelVersionSpec.model_validate(version["spec"]).artifacts}
-    except ValidationError as error:
-        raise CommandError(
-            f"ModelVersion {name} is not what this version of hone knows: install the version of hone that the "
-            f"cluster runs ({error.error_count()} fields differ)"
-        ) from None
+    artifacts = {a.format: a for a in spec_of(version).artifacts}
     forms = ", ".join(sorted(artifacts))
     if not form and len(artifacts) > 1 and not any_form:
         raise CommandError(f"ModelVersion {name} has several forms: choose one, --form {forms.replace(', ', ' or ')}")

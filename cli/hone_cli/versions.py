@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hone_api.base.meta import ALIAS_SCHEME
 from hone_api.words.states import ApprovalState, ConditionType
 from hone_cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from hone_api.kinds.modelversion import ModelVersionSpec
 
 _REFERENCE = re.compile(
     r"(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:(?P<version>[0-9]{1,7})|@(?P<alias>[a-z]([-a-z0-9]*[a-z0-9])?))?"
@@ -42,6 +45,25 @@ class Versions(Protocol):
     def model(self, name: str) -> dict[str, Any] | None:
         """The Model, which has the aliases; None: there is none of this name."""
         ...
+
+
+def spec_of(version: Mapping[str, Any]) -> ModelVersionSpec:
+    """The spec of a ModelVersion.
+
+    Raises:
+        CommandError: this version of hone does not know it.
+    """
+    from pydantic import ValidationError
+
+    from hone_api.kinds.modelversion import ModelVersionSpec
+
+    try:
+        return ModelVersionSpec.model_validate(version["spec"])
+    except ValidationError as error:
+        raise CommandError(
+            f"ModelVersion {version['metadata']['name']} is not what this version of hone knows: install the version "
+            f"of hone that the cluster runs ({error.error_count()} fields differ)"
+        ) from None
 
 
 def chosen(versions: Versions, reference: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from hone_api.contract.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
 from hone_cli.errors import AGAIN, CommandError
+from hone_cli.reach.incoming import sha256_of
 
 WORK = ".hone-download"
 """Folder inside a copy that is not complete: the copy's digest, and the file that is being read."""
@@ -181,7 +181,7 @@ def _is_there(folder: Path, entry: Entry) -> bool:
     path = folder / entry.path
     if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
         return False
-    return _sha256(path) == entry.sha256
+    return sha256_of(path) == entry.sha256
 
 
 def _check_room(folder: Path, left: Sequence[Entry]) -> None:
@@ -198,10 +198,10 @@ def _fetch(source: FileSource, folder: Path, entry: Entry, progress: Callable[[i
     part = folder / WORK / entry.sha256
     resumed = part.exists()
     read = _read(source, entry, part, progress)
-    if _sha256(part) != entry.sha256 and resumed:  # what was there before may have been damaged
+    if sha256_of(part) != entry.sha256 and resumed:  # what was there before may have been damaged
         part.unlink()
         read += _read(source, entry, part, progress)
-    if (actual := _sha256(part)) != entry.sha256:
+    if (actual := sha256_of(part)) != entry.sha256:
         part.unlink()
         raise CommandError(
             f"{entry.path} in the cluster is not the file that was recorded: its SHA-256 is {actual}, "
@@ -263,8 +263,3 @@ def _within(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
         if size < 0:
             raise CommandError("the cluster sends more bytes than its manifest says")
         yield piece
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

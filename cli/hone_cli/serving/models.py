@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
 from hone_api.verdicts.servable import (
     expects_single_experts,
@@ -19,6 +17,7 @@ from hone_api.verdicts.servable import (
 )
 from hone_api.words.states import ApprovalState
 from hone_cli.errors import CommandError
+from hone_cli.versions import spec_of
 
 
 @dataclass(frozen=True)
@@ -164,15 +163,9 @@ def refuse_fused_experts(models: Sequence[ServedModel], loader: str) -> None:
 
 
 def _spec(version: Mapping[str, Any]) -> ModelVersionSpec:
-    name = version["metadata"]["name"]
-    try:
-        spec = ModelVersionSpec.model_validate(version["spec"])
-    except ValidationError as error:
-        raise CommandError(
-            f"ModelVersion {name} is not what this version of hone knows: install the version of hone that the "
-            f"cluster runs ({error.error_count()} fields differ)"
-        ) from None
+    spec = spec_of(version)
     if spec.approval.state == ApprovalState.REJECTED:
+        name = version["metadata"]["name"]
         raise CommandError(f"ModelVersion {name} was rejected: {spec.approval.comment or 'without a comment'}")
     return spec
 

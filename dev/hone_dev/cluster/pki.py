@@ -1,7 +1,6 @@
 """Random credentials for one cluster: a certificate authority, certificates, a key for service accounts."""
 
 import base64
-import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from hone_operator.progress.tls import alternative_name, pem_of
 
 _LIFE = timedelta(days=365)
 
@@ -23,24 +24,11 @@ def write_private(path: Path, content: bytes) -> None:
     fresh.replace(path)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
 def _name(common_name: str, organization: str) -> x509.Name:
     parts = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if organization:
         parts.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
     return x509.Name(parts)
-
-
-def _san(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 class Authority:
@@ -63,7 +51,7 @@ class Authority:
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         builder = _builder(name, name, key).add_extension(x509.BasicConstraints(True, None), critical=True)
         certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA256())
-        write_private(self.private_key, _key_pem(key))
+        write_private(self.private_key, pem_of(key))
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
@@ -78,10 +66,10 @@ class Authority:
         builder = _builder(_name(common_name, organization), self._ca.subject, key)
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         if hosts:
-            names = x509.SubjectAlternativeName([_san(host) for host in hosts])
+            names = x509.SubjectAlternativeName([alternative_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
-        write_private(key_path, _key_pem(key))
+        write_private(key_path, pem_of(key))
         certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return certificate_path, key_path
 
@@ -90,7 +78,7 @@ class Authority:
         public_path, key_path = self.folder / f"{file}.pub", self.folder / f"{file}.key"
         if not (public_path.exists() and key_path.exists()):
             key = ec.generate_private_key(ec.SECP256R1())
-            write_private(key_path, _key_pem(key))
+            write_private(key_path, pem_of(key))
             form = serialization.PublicFormat.SubjectPublicKeyInfo
             public_path.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
         return public_path, key_path

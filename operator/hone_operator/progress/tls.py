@@ -178,7 +178,7 @@ def _new_authority(now: datetime) -> tuple[bytes, bytes]:
     """(key, certificate) of an authority that nobody trusts yet."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"hone progress authority {now:%Y-%m-%dT%H:%M:%SZ}")
-    return _pem(key), _authority(name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
+    return pem_of(key), _authority(name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
 
 
 def _succeeded(old: Certificates, now: datetime, rotated: bytes) -> Certificates:
@@ -190,7 +190,7 @@ def _succeeded(old: Certificates, now: datetime, rotated: bytes) -> Certificates
     cross = _authority(ca.subject, key.public_key(), now, ca.not_valid_after_utc, ca_key)
     before = x509.load_pem_x509_certificates(old.cross) if old.cross else []
     kept = [c.public_bytes(serialization.Encoding.PEM) for c in before if c.not_valid_after_utc > now]
-    return Certificates(_pem(key), cert, b"", b"", cross + b"".join(kept), rotated)
+    return Certificates(pem_of(key), cert, b"", b"", cross + b"".join(kept), rotated)
 
 
 def _load_authority(of: Certificates) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -221,7 +221,7 @@ def _issue(authority: Certificates, hosts: Sequence[str], now: datetime) -> Cert
     builder = (
         _builder(_name("hone progress"), key.public_key(), now, now + timedelta(days=SERVING_DAYS))
         .issuer_name(ca.subject)
-        .add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([alternative_name(h) for h in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -229,7 +229,7 @@ def _issue(authority: Certificates, hosts: Sequence[str], now: datetime) -> Cert
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )
     cert = builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return replace(authority, key=_pem(key), cert=cert)
+    return replace(authority, key=pem_of(key), cert=cert)
 
 
 def _builder(
@@ -263,14 +263,16 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _host(host: str) -> x509.GeneralName:
+def alternative_name(host: str) -> x509.GeneralName:
+    """A host as a certificate has it: an address or a name."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -3,6 +3,10 @@ training.
 
 The harness makes the prompts, parses the answers and counts. Hone provides the data sets, staged and pinned, and the
 model, which is the one in training. Only code from the harness's own package runs: none from a data set.
+
+lm-eval 0.4 fills its cache only by downloads of its own, which keep to no permitted address and pin no commit, and
+`evaluate` brings metrics as programs. So Hone resolves names (`catalogue`), stages rows (`staging`) and hands lm-eval
+tasks whose rows are there (`tasks`); all else is `lm_eval.evaluator.evaluate`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hone_api.blocks.rewards import AnswerReward
 from hone_trainer.encoding import harmony
 from hone_trainer.endpoints.client import Access
 from hone_trainer.models.network import Tokenizer
+from hone_trainer.rewards import answers
 
 if TYPE_CHECKING:
     from hone_api.blocks.rewards import Reward as RewardSpec
@@ -79,6 +81,18 @@ class Context:
     """What the reward needs besides its options: a program, a key, a model."""
     access: Access = field(default_factory=Access)
     """Which addresses a judge may have."""
+
+
+class FinalAnswer:
+    """Mix-in for rewards that compare the final answer with the row's."""
+
+    def __init__(self, context: Context) -> None:
+        self._options = context.spec.final or AnswerReward()
+
+    def gold(self, record: Mapping[str, Any]) -> str | None:
+        """The row's answer, with the marker if the options require it."""
+        answer = str(record.get("answer", ""))
+        return answer if not self._options.marked or answers.marked(answer) else f"#### {answer}"
 
 
 class WithoutGold:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
-from hone_api.blocks.rewards import AnswerReward
 from hone_trainer.rewards import answers
-from hone_trainer.rewards.base import Context, Sample, Scored
+from hone_trainer.rewards.base import FinalAnswer, Sample, Scored
 
 
-class NumberScorer:
+class NumberScorer(FinalAnswer):
     """1 or 0."""
-
-    def __init__(self, context: Context) -> None:
-        self._options = context.spec.final or AnswerReward()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         return [self._score(sample) for sample in samples]
-
-    def gold(self, record: Mapping[str, Any]) -> str | None:
-        """The row's answer, with the marker if the options require it."""
-        answer = str(record.get("answer", ""))
-        return answer if not self._options.marked or answers.marked(answer) else f"#### {answer}"
 
     def _score(self, sample: Sample) -> float:
         expected = number_in(str(sample.record.get("answer", "")), marked=False)

@@ -29,7 +29,7 @@ UNKNOWN = "sha256:" + "0" * 64
 def hashes_of(folder: Path) -> dict[str, str]:
     """The SHA-256 of each split file of a materialized folder, by the name of the file."""
     paths = [folder / f"{name}.jsonl" for name in SPLITS]
-    return {path.name: _sha256(path) for path in paths if path.is_file()}
+    return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
 
 def digest_of(folder: Path, hashes: Mapping[str, str] | None = None) -> str:
@@ -78,7 +78,7 @@ def verify(inputs: Iterable[DatasetInput]) -> None:
         verified.add((place, one.digest))
         if not file.is_file():
             raise _changed_error(one, f"{file} is missing")
-        actual = _intact(one, place) if in_store else f"sha256:{_sha256(file)}"
+        actual = _intact(one, place) if in_store else f"sha256:{sha256_of(file)}"
         if actual != one.digest:
             raise _changed_error(one, f"{place} holds {actual}, recorded is {one.digest}")
 
@@ -100,6 +100,7 @@ def _changed_error(one: DatasetInput, problem: str) -> StoreError:
     return StoreError(FailureCode.DATASET_CHANGED, f"Dataset {one.name}, split {one.split}: {problem}")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,9 @@ Each file is compared with its manifest while it is read. Each part is sent with
 with what it received, and the hash that the server returns is compared again. What a server returns no hash of is read
 back.
 
+boto3's transfer manager (s3transfer 0.19) is not used: it continues no upload that another process began, so after a
+kill it would send a large file whole again.
+
 An object that is not there yet is written on the condition that it is still absent, so of two deliveries to one place
 neither overwrites the other. A server that knows no such condition is asked without it.
 """

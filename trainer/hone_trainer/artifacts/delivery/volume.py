@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,7 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError, TrainerError, classify
-from hone_trainer.store import folders, manifest
+from hone_trainer.store import contents, folders, manifest
 
 _REFUSED = (
     *(errno.EACCES, errno.EPERM),
@@ -113,14 +112,9 @@ def _compare(folder: Path, original: Original, code: FailureCode) -> None:
     try:
         manifest.verify(folder, original.digest)
         for entry in original.added:
-            if not (folder / entry.path).is_file() or _hash(folder / entry.path) != entry.sha256:
+            if not (folder / entry.path).is_file() or contents.sha256_of(folder / entry.path) != entry.sha256:
                 raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{folder}: {entry.path} is another one")
     except StoreError as error:
         if code is FailureCode.DELIVERY_DAMAGED:
             folders.remove(folder)  # the next attempt copies it again
         raise TrainerError(code, error.message) from None
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 After each optimiser step it gets the adapter by its API for adapters at run time (docs.vllm.ai, "LoRA Adapters"), as
 files in the store that both mount; prompts go to it as token ids. So the trainer needs no vLLM, and the two no
-connection between their GPUs.
+connection between their GPUs: TRL's mode `server` (1.16) needs both, and its requests keep to no permitted address.
 
 With `generation.overlap`, the prompts of the next step go out as soon as the samples of this one are there, so that the
 server generates while the job trains. The samples that come back are of the weights before that step: one step, with
