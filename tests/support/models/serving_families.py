@@ -5,7 +5,6 @@ Both load it in a fresh process of vLLM's Python, which has other versions of to
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from support.models import families, tiny
+from support.runs import split_files
 
 from hone_dev.models import vllm
 
@@ -121,16 +121,14 @@ def _plan(base: Path, folder: Path, targets: list[str] | None) -> Any:
     from hone_api.plan import TrainingPlan
 
     folder.mkdir()
-    rows = folder / "rows.jsonl"
     turns = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in tiny.sentences()]
-    rows.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
-    digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+    rows = [{"messages": messages} for messages in turns]
     body: dict[str, Any] = {
         "run": "family",
         "modelPath": str(base),
         "modelUri": f"hf://{BASE}@main",
         "modelCommit": "0123abcd",
-        "datasets": [{"name": "places", "split": "train", "path": str(rows), "digest": digest}],
+        "datasets": [split_files.write(folder / "rows.jsonl", rows, "places", "train")],
         "evaluationDatasets": [],
         "adapter": {"type": "LoRA", "rank": 8, **({"targets": targets} if targets else {})},
         "training": {"maxSteps": 8, "batchSize": 8, "learningRate": "2e-2", "precision": "Float32"},

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.runs import judging
+from support.runs import judging, split_files
 from support.runs.sampled_sums import FULL, sums, sums_plans
 
 METHODS = ("DPO", "ORPO", "KTO", "Reward", "GRPO", "PPO")
 AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A split's file, as the plan names it."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "polite", "split": path.stem, "path": str(path), "digest": digest}
 
 
 def plans(make_plan: Any, folder: Path, model: Path) -> Callable[..., Any]:
@@ -36,8 +27,8 @@ def plans(make_plan: Any, folder: Path, model: Path) -> Callable[..., Any]:
         for place in PLACES
     ]
     pairs = {
-        "datasets": [write(folder / "train.jsonl", rows[:24])],
-        "evaluationDatasets": [write(folder / "validation.jsonl", rows[24:])],
+        "datasets": [split_files.write(folder / "train.jsonl", rows[:24], "polite")],
+        "evaluationDatasets": [split_files.write(folder / "validation.jsonl", rows[24:], "polite")],
     }
 
     def of_pairs(method: str, name: str, **fields: Any) -> Any:
@@ -51,7 +42,7 @@ def plans(make_plan: Any, folder: Path, model: Path) -> Callable[..., Any]:
             whole = {"grpo": grpo, **FULL, **fields}
             return sums_plans(make_plan, folder)(name, training={"learningRate": "5e-3", **training}, **whole)
         splits = {"train": sums(40), "held": sums(56)[40:]}
-        train, held = (write(folder / f"{split}.jsonl", rows) for split, rows in splits.items())
+        train, held = (split_files.write(folder / f"{split}.jsonl", rows, "polite") for split, rows in splits.items())
         judge = folder / "judge"
         if not judge.exists():
             judging.reward_model(model, judge)

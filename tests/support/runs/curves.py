@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
+from hone_api.contract.report import TrainingResult
+
 
 def points(plan: Any) -> list[dict[str, float]]:
     """Of each step: its loss and what else was logged."""
-    (file,) = Path(plan.output_path).glob("*/metrics.jsonl")
+    file = Path(plan.output_path) / ("full" if plan.adapter.type == "None" else "adapter") / "metrics.jsonl"
     return [point for point in map(json.loads, file.read_text().splitlines()) if "loss" in point]
+
+
+def number(result: TrainingResult, name: str) -> tuple[float, float]:
+    """Base's and tuned model's value of a metric on the first split."""
+    found = next(n for n in result.numbers if n.name == name)
+    assert found.base is not None
+    return float(found.base), float(found.tuned)
 
 
 def assert_alike(alone: Any, shared: Any, steps: int, by_pass: tuple[str, ...], rel: float) -> None:

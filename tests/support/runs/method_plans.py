@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from support.runs import split_files
 
 from hone_api.methods import METHODS as INFOS
 from hone_api.methods.info import Encodes, Method
@@ -99,9 +99,7 @@ SPLITS = {"train": range(32), "validation": range(32, 40)}
 
 
 def _write(file: Path, rows: Any) -> dict[str, str]:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    return {"name": "places", "split": file.stem.split("-")[1], "path": str(file), "digest": digest}
+    return split_files.write(file, rows, "places", file.stem.split("-")[1])
 
 
 def _random_judge(folder: Path, model: Path) -> None:

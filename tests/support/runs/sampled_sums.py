@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
+
+from support.runs import split_files
 
 FULL = {"adapter": {"type": "None"}}
 ONCE = {"evaluation": {"everySteps": 1000}}
@@ -15,9 +15,7 @@ VOWELS = "def reward(completion, **_):\n    return sum(c in 'aeiou' for c in com
 
 def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
     """A split's file, as the plan names it."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "sums", "split": path.stem, "path": str(path), "digest": digest}
+    return split_files.write(path, rows, "sums")
 
 
 def sums(count: int) -> list[dict[str, Any]]:
@@ -46,8 +44,3 @@ def sums_plans(make_plan: Any, tmp_path: Path) -> Any:
         return make_plan(name, method="GRPO", grpo=block, training=training, **paths, **datasets, **fields)
 
     return make
-
-
-def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
-    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-    return [point for point in map(json.loads, lines) if "loss" in point]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import split_files
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
@@ -65,10 +65,8 @@ def test_what_was_encoded_before_the_disk_was_full_is_kept(
     folder, resize = disk
     sources = []
     for name, rows in (("first", 300), ("second", 3000)):
-        file = tmp_path / f"{name}.jsonl"
-        file.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}."}) + "\n" for n in range(rows)))
-        digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-        sources.append({"name": name, "split": "train", "path": str(file), "digest": digest})
+        asked = [{"prompt": f"{n}?", "completion": f"{n}."} for n in range(rows)]
+        sources.append(split_files.write(tmp_path / f"{name}.jsonl", asked, name, "train"))
     fields = {"datasets": sources[:1], "evaluationDatasets": sources[1:], "held_out": False}
     large = make_plan("large", encodedPath=str(tmp_path / "large"), **fields)
     known = encode.run(large)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import trl
 from support.models.chat_templates import byte_level
 from support.models.families import build
+from support.runs import split_files
 
 pytestmark = pytest.mark.trainer
 
@@ -30,10 +29,7 @@ def test_a_run_trains_reasoning_and_shows_answers_as_rows_have_them(runs: Any, m
         }
         for n in range(40)
     ]
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    data = [{"name": "sums", "split": "train", "path": str(file), "digest": digest}]
+    data = [split_files.write(tmp_path / "rows.jsonl", rows, "sums", "train")]
     plan = make_plan(
         modelPath=str(tmp_path / "base"),
         # All weights: adapters leave the head of a random model as it is, which hardly prefers any token to another.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import split_files
 
 pytestmark = pytest.mark.trainer
 WORDS = ["apple", "stone", "cloud", "horse", "lemon", "table", "candle", "mirror"]
 
 
 def rows_file(path: Path, pairs: list[tuple[str, str]], name: str, split: str = "train") -> dict[str, str]:
-    path.write_text("".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": name, "split": split, "path": str(path), "digest": digest}
+    return split_files.write(path, [{"prompt": q, "completion": a} for q, a in pairs], name, split)
 
 
 def kept(result: Any) -> tuple[float, float]:

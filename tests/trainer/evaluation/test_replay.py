@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import split_files
 
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
@@ -18,9 +18,8 @@ pytestmark = pytest.mark.trainer
 
 def text_rows(path: Path, count: int, word: str) -> dict[str, str]:
     """A file of general text, as the plan names it."""
-    path.write_text("".join(json.dumps({"text": f"{word} number {i} is {word}."}) + "\n" for i in range(count)))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "general", "split": "train", "path": str(path), "digest": digest}
+    rows = ({"text": f"{word} number {i} is {word}."} for i in range(count))
+    return split_files.write(path, rows, "general", "train")
 
 
 @pytest.fixture

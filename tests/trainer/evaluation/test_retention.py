@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.runs import split_files
 
 from hone_api.contract.termination import TerminationMessage
 from hone_trainer.errors import TrainerError
@@ -39,12 +39,10 @@ def retained(tmp_path: Path) -> Any:
     """Makes the plan's fields of a retention set."""
 
     def make(rows: list[dict[str, Any]], **retention: Any) -> dict[str, Any]:
-        file = tmp_path / f"general-{len(rows)}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        split = split_files.write(tmp_path / f"general-{len(rows)}.jsonl", rows, "general", "validation")
         return {
             "evaluation": {"retention": {"datasets": [{"name": "general"}], **retention}},
-            "retentionDatasets": [{"name": "general", "split": "validation", "path": str(file), "digest": digest}],
+            "retentionDatasets": [split],
         }
 
     return make
@@ -187,10 +185,7 @@ def judged(make_plan: Any, tmp_path: Path) -> Any:
             }
             for i, good in enumerate(verdicts)
         ]
-        file = tmp_path / "judged.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-        split = {"name": "judged", "split": "validation", "path": str(file), "digest": digest}
+        split = split_files.write(tmp_path / "judged.jsonl", rows, "judged", "validation")
         metrics = ["ExactMatch", "Perplexity"]
         return make_plan(method="KTO", evaluation={"metrics": metrics}, evaluationDatasets=[split])
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import judging
+from support.runs import judging, split_files
 
 from hone_dev.models import modelserver
 from hone_trainer.encoding.plain_text import as_text
@@ -140,13 +139,8 @@ def test_the_tuned_model_is_compared_with_the_recorded_answers_of_another(
         "some": [{**row, "recorded": "x" * 500} if i < 2 else row for i, row in enumerate(rows)],
         "none": rows,
     }
-    splits = []
-    for name, records in files.items():
-        path = tmp_path / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        splits.append({"name": name, "split": "train", "path": str(path), "digest": digest})
-    result = runs.finish(type(plan).model_validate({**plan.to_json(), "evaluationDatasets": splits}))
+    held_out = [split_files.write(tmp_path / f"{n}.jsonl", records, n, "train") for n, records in files.items()]
+    result = runs.finish(type(plan).model_validate({**plan.to_json(), "evaluationDatasets": held_out}))
     found = {n.dataset.partition("/")[0]: n for n in result.numbers if n.name == "parity_mine"}
     assert {*found} == {"same", "better", "some"}, "a split without records has no such number"
     same, better, some = found["same"], found["better"], found["some"]
@@ -215,11 +209,8 @@ def test_recorded_answers_that_get_no_score_end_the_run_before_its_first_step(
 ) -> None:
     plan = make_plan(**function("None if completion == 'old' else 1"), evaluation=graded(FUNCTION))
     (split,) = plan.evaluation_datasets
-    path = tmp_path / "held.jsonl"
-    rows = [json.loads(line) for line in Path(split.path).read_text().splitlines()]
-    path.write_text("".join(json.dumps({**row, "recorded": "old"}) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    changed = split.model_copy(update={"path": str(path), "digest": digest})
+    rows = [{**json.loads(line), "recorded": "old"} for line in Path(split.path).read_text().splitlines()]
+    changed = split.model_copy(update=split_files.write(tmp_path / "held.jsonl", rows, split.name, split.split))
     with pytest.raises(TrainerError, match="parity_mine on places/validation: none of 16 rows got a score"):
         runs.finish(plan.model_copy(update={"evaluation_datasets": [changed]}))
     assert not list((Path(plan.work_path) / "checkpoints").glob("step-*"))
@@ -284,10 +275,7 @@ def test_rows_without_an_answer_are_refused(
 
 
 def plan_on(make_plan: Any, folder: Path, row: dict[str, Any]) -> Any:
-    file = folder / "test.jsonl"
-    file.write_text(json.dumps(row) + "\n")
-    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    held_out = [{"name": "held", "split": "test", "path": str(file), "digest": digest}]
+    held_out = [split_files.write(folder / "test.jsonl", [row], "held")]
     return make_plan(evaluationDatasets=held_out, evaluation=graded({"type": "Number"}))
 
 
@@ -302,12 +290,10 @@ def test_no_held_out_rows_and_rewards_of_one_name_are_all_reported(runs: Any, ma
 def drawn(tmp_path: Path, make_plan: Any) -> Any:
     """A plan that teaches the tiny model one letter as the answer to four questions."""
     rows = [{"prompt": f"Which letter is in {word}?", "completion": "e"} for word in ("Rome", "Quito", "Delhi", "Bern")]
-    file = tmp_path / "validation.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    held_out = split_files.write(tmp_path / "validation.jsonl", rows, "letters")
     return make_plan(
-        datasets=[{"name": "letters", "split": "train", "path": str(file), "digest": digest}],
-        evaluationDatasets=[{"name": "letters", "split": "validation", "path": str(file), "digest": digest}],
+        datasets=[{**held_out, "split": "train"}],
+        evaluationDatasets=[held_out],
         evaluation=graded({"type": "ExactMatch"}, passAt={"k": [1, 3], "generations": 4, "temperature": "1"}),
         training={"maxSteps": 30, "batchSize": 4, "learningRate": "1e-2"},
         checkpoints={"everySteps": 1000},

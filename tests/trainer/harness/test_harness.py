@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import split_files
 from support.servers.harness_hub import ARC, GSM, SPLITS, TASKS, hard, pages, sums
 
 from hone_trainer.errors import StoreError, TrainerError
@@ -30,18 +31,15 @@ def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def measured(make_plan: Any, long_model: Path, tmp_path: Path, staged: dict[str, Any]) -> Any:
     """Makes a plan that learns to answer the questions of gsm8k with 4, and measures tasks."""
-    import hashlib
-
-    rows = tmp_path / "rows.jsonl"
     asked = [f"Question: {row['question']}\nAnswer:" for row in sums(9, 64)]
-    rows.write_text("".join(json.dumps({"prompt": q, "completion": " Count them.\n#### 4"}) + "\n" for q in asked))
-    digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+    rows = [{"prompt": question, "completion": " Count them.\n#### 4"} for question in asked]
+    split = split_files.write(tmp_path / "rows.jsonl", rows, "sums", "train")
 
     def make(name: str = "run", tasks: Any = TASKS, **fields: Any) -> Any:
         harness = {"tasks": list(tasks), "fewShot": 0, **fields.pop("harness", {})}
         body = {
             "modelPath": str(long_model),
-            "datasets": [{"name": "sums", "path": str(rows), "digest": digest}],
+            "datasets": [split],
             "harnessTasks": staged,
             "evaluation": {"samples": 0, "everySteps": 1000, "harness": harness},
             "training": {"maxSteps": 24, "learningRate": "1e-2"},

@@ -8,7 +8,8 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from support.runs.sampled_sums import FULL, ONCE, logs, sums, sums_plans, write
+from support.runs.curves import points
+from support.runs.sampled_sums import FULL, ONCE, sums, sums_plans, write
 
 from hone_api.contract.report import TrainingResult
 from hone_trainer.errors import TrainerError
@@ -34,7 +35,7 @@ def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
     training = {"maxSteps": 16, "batchSize": 64, "learningRate": "5e-3", "seed": seed}
     plan = plan_of(grpo={"rewards": rewards, "generations": 8}, training=training, **ONCE, **FULL)
     base, tuned = reward_of(runs.finish(plan))
-    curve = [point["reward"] for point in logs(plan, "full")]
+    curve = [point["reward"] for point in points(plan)]
     assert mean(curve[-4:]) > mean(curve[:4]) + 0.2
     assert tuned > base + 0.2
 
@@ -106,7 +107,7 @@ def test_the_plain_script_of_trl_has_the_same_curve(runs: Any, plan_of: Any, tmp
     )
     trainer.train()
     plain = [point for point in trainer.state.log_history if "loss" in point]
-    ours = logs(plan, "full")
+    ours = points(plan)
     assert len(ours) == len(plain) == 10
     for name in ("loss", "grad_norm", "reward", "reward_std", "kl", "completions/mean_length"):
         mine, theirs = ([point[name] for point in points if name in point] for points in (ours, plain))
@@ -173,7 +174,7 @@ def test_an_epoch_takes_each_sample_as_often_as_there_are_iterations(runs: Any, 
     rows = {"datasets": [write(tmp_path / "few.jsonl", sums(8))]}
     plan = plan_of(grpo={"iterations": 2}, rows=rows, held_out=False, training={"maxSteps": None, "epochs": "1"})
     assert runs.finish(plan).steps == 4
-    assert [point["epoch"] for point in logs(plan)] == [0.25, 0.5, 0.75, 1]
+    assert [point["epoch"] for point in points(plan)] == [0.25, 0.5, 0.75, 1]
 
 
 def test_fewer_prompts_than_a_step_wants_are_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:

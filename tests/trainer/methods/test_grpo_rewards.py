@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from support.runs import judging
-from support.runs.sampled_sums import ONCE, VOWELS, logs, sums, sums_plans, write
+from support.runs.curves import points
+from support.runs.sampled_sums import ONCE, VOWELS, sums, sums_plans, write
 
 from hone_dev.models import modelserver
 from hone_trainer.errors import TrainerError
@@ -161,7 +162,7 @@ def test_a_reward_model_and_a_judge_score_together(runs: Any, plan_of: Any, tiny
         )
         runs.finish(plan)
     assert len(grader.asked) == 16
-    for point in logs(plan):
+    for point in points(plan):
         assert point["reward"] == pytest.approx(0.5 * point["reward_rewardmodel"] + point["reward_judge"], abs=1e-3)
 
 
@@ -178,7 +179,7 @@ def test_zero_3_leaves_the_reward_model_and_the_export_whole(
     }
     plain, sharded = plan_of("plain", **common), plan_of("sharded", **common, deepspeed={"zeroStage": 3})
     expected, result = (runs.wait(plan, runs.start(runs.encoded(plan))).result for plan in (plain, sharded))
-    for ours, theirs in zip(logs(sharded), logs(plain), strict=True):
+    for ours, theirs in zip(points(sharded), points(plain), strict=True):
         assert (ours["loss"], ours["reward"]) == pytest.approx((theirs["loss"], theirs["reward"]), abs=1e-4)
     assert float(result.numbers[0].tuned) == pytest.approx(float(expected.numbers[0].tuned), abs=1e-4)
     assert [artifact.format for artifact in result.artifacts] == ["Adapter", "Merged"]
@@ -213,9 +214,9 @@ def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path:
         VOWELS.replace("    return", "    if len(completion) % 2: return None\n    return")
     )
     runs.finish(plan)
-    shares = [point["masked_samples"] for point in logs(plan)]
+    shares = [point["masked_samples"] for point in points(plan)]
     assert all(0 < share < 1 for share in shares)
-    assert {point["failed_samples"] for point in logs(plan)} == {0}
+    assert {point["failed_samples"] for point in points(plan)} == {0}
 
 
 def learned_from(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -246,7 +247,7 @@ def test_samples_whose_reward_fails_count_nowhere(
         VOWELS.replace("completion,", "completion, answer,").replace("    return", fails)
     )
     runs.finish(plan)
-    for point, batch in zip(logs(plan), batches, strict=True):
+    for point, batch in zip(points(plan), batches, strict=True):
         kept = batch["completion_mask"].any(1)
         assert 0 < point["failed_samples"] < 1
         assert point["failed_samples"] == point["masked_samples"] == pytest.approx(1 - kept.float().mean().item())
@@ -263,9 +264,9 @@ def test_answers_that_are_cut_and_left_out_get_no_reward(
     grpo = {"maxCompletionLength": 24, "maskTruncatedCompletions": True, "advantage": advantage}
     plan = plan_of(grpo=grpo, held_out=False, training={"maxSteps": 4, "batchSize": 64, "microBatchSize": 16})
     runs.finish(plan)
-    points = logs(plan)
-    assert any(0 < point["masked_samples"] < 1 for point in points)
-    for point in points:
+    curve = points(plan)
+    assert any(0 < point["masked_samples"] < 1 for point in curve)
+    for point in curve:
         assert point["masked_samples"] == pytest.approx(point["completions/clipped_ratio"])
         assert point["failed_samples"] == 0
 
@@ -283,7 +284,7 @@ def test_a_step_whose_samples_are_all_left_out_on_purpose_teaches_nothing(
     (tmp_path / "reward.py").write_text(source)
     result = runs.finish(plan)
     assert result.steps == 8
-    steps = logs(plan)
+    steps = points(plan)
     assert {point["masked_samples"] for point in steps} == {0, 1}
     for point in steps:
         assert (point["reward"] is None) == bool(point["masked_samples"])
@@ -308,8 +309,8 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
     source = VOWELS.replace("completion,", "prompt, completion, answer,").replace("    return", fails)
     (tmp_path / "reward.py").write_text(source)
     assert runs.wait(plan, runs.start(runs.encoded(plan))).result.steps == 3
-    assert {point["masked_samples"] for point in logs(plan)} == {0.5}
-    assert {point["failed_samples"] for point in logs(plan)} == {0.5}
+    assert {point["masked_samples"] for point in points(plan)} == {0.5}
+    assert {point["failed_samples"] for point in points(plan)} == {0.5}
 
 
 @pytest.mark.faults("T14")

@@ -12,7 +12,8 @@ from statistics import median
 from typing import Any
 
 import pytest
-from support.runs.sampled_sums import logs, sums, sums_plans, write
+from support.runs.curves import points
+from support.runs.sampled_sums import sums, sums_plans, write
 from support.servers.sampling import Sampling, serving
 
 from hone_api.words.failures import FAILURES, FailureCode
@@ -71,8 +72,8 @@ def test_the_next_samples_are_generated_while_a_step_is_trained(
     runs.finish(plan)
     assert steps["done"] == 8
     assert len(server.asked) == 8 * most
-    assert [point["staleness"] for point in logs(plan)] == [0, *[1] * 7]
-    assert all(0 <= point["sample_wait"] <= 1 for point in logs(plan)[1:])
+    assert [point["staleness"] for point in points(plan)] == [0, *[1] * 7]
+    assert all(0 <= point["sample_wait"] <= 1 for point in points(plan)[1:])
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
@@ -99,7 +100,7 @@ def test_each_batch_is_sampled_once_by_the_weights_of_the_batch_before(
     assert all(len(of_batch) == 1 for of_batch in (*adapters[False], *adapters[True]))
     assert adapters[True][0] == adapters[True][1] == adapters[False][0]
     assert len({adapter for batch in adapters[True] for adapter in batch}) == 13
-    assert {point["staleness"] for point in logs(plan)[iterations::iterations]} == {iterations}
+    assert {point["staleness"] for point in points(plan)[iterations::iterations]} == {iterations}
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
@@ -146,7 +147,7 @@ def test_a_run_that_stops_leaves_samples_that_do_not_come(
     again = server.asked[prompts : prompts + 4]
     assert sorted(prompt for _, prompt in again) == sorted(prompt for _, prompt in lost)
     assert {adapter for adapter, _ in again}.isdisjoint(adapter for adapter, _ in lost)
-    assert [point["staleness"] for point in logs(plan)] == [0, 1, 1, 0, 1, 1, 1, 1]
+    assert [point["staleness"] for point in points(plan)] == [0, 1, 1, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
@@ -175,7 +176,7 @@ def test_two_ranks_train_on_what_one_does(runs: Any, plan_of: Any, server: Sampl
         server.name_of = lambda _, numbers=numbers: str(next(numbers))  # of weights: two ranks round differently
         plan = plan_of(f"ranks-{ranks}", server, processesPerNode=ranks, training={"microBatchSize": 4})
         runs.wait(plan, runs.start(plan))
-        curves.append(logs(plan))
+        curves.append(points(plan))
     for name in ("loss", "reward", "staleness", "completions/mean_length"):
         one, two = ([point[name] for point in curve] for curve in curves)
         assert one == pytest.approx(two, rel=1e-3, abs=1e-6), name

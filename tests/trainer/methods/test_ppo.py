@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import shutil
@@ -11,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.runs import judging
+from support.runs import judging, split_files
+from support.runs.curves import number, points
 
-from hone_api.contract.report import TrainingResult
 from hone_trainer import device
 from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError
@@ -21,13 +20,6 @@ from hone_trainer.models import base_model, generate
 
 pytestmark = pytest.mark.trainer
 VOWELS, CONSONANTS = "aeiou", "bcdfghklmnprst"
-
-
-def write(path: Path, name: str, rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A split's file, as the plan names it."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": name, "split": path.stem.removeprefix(name), "path": str(path), "digest": digest}
 
 
 def question(n: int) -> list[dict[str, str]]:
@@ -61,8 +53,8 @@ def judge_path(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
             "method": "Reward",
             "modelPath": str(tiny_model),
             "modelUri": "hf://tests/tiny@main",
-            "datasets": [write(folder / "train.jsonl", "tastes", rows[:80])],
-            "evaluationDatasets": [write(folder / "validation.jsonl", "tastes", rows[80:])],
+            "datasets": [split_files.write(folder / "train.jsonl", rows[:80], "tastes")],
+            "evaluationDatasets": [split_files.write(folder / "validation.jsonl", rows[80:], "tastes")],
             "adapter": {"type": "None"},
             "training": {"maxSteps": 20, "batchSize": 16, "learningRate": "1e-3"},
             "output": {"modelName": "judge"},
@@ -82,8 +74,8 @@ def plan_of(make_plan: Any, tmp_path: Path, judge_path: Path) -> Any:
     """Makes a plan of PPO by that reward model; keyword arguments replace fields, `ppo` and `training` are merged."""
     rows = [{"prompt": question(n)} for n in range(56)]
     train, validation = (
-        write(tmp_path / "train.jsonl", "sums", rows[:40]),
-        write(tmp_path / "validation.jsonl", "sums", rows[40:]),
+        split_files.write(tmp_path / "train.jsonl", rows[:40], "sums"),
+        split_files.write(tmp_path / "validation.jsonl", rows[40:], "sums"),
     )
 
     def make(name: str = "run", ppo: dict[str, Any] | None = None, judge: Path = judge_path, **fields: Any) -> Any:
@@ -96,17 +88,6 @@ def plan_of(make_plan: Any, tmp_path: Path, judge_path: Path) -> Any:
     return make
 
 
-def number(result: TrainingResult, name: str) -> tuple[float, float]:
-    found = next(n for n in result.numbers if n.name == name)
-    assert found.base is not None
-    return float(found.base), float(found.tuned)
-
-
-def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
-    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-    return [point for point in map(json.loads, lines) if "loss" in point]
-
-
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_the_mean_reward_rises_and_the_kl_is_reported(runs: Any, plan_of: Any, seed: int) -> None:
     plan = plan_of(
@@ -116,7 +97,7 @@ def test_the_mean_reward_rises_and_the_kl_is_reported(runs: Any, plan_of: Any, s
         evaluation={"everySteps": 32, "samples": 2},
     )
     result = runs.finish(plan)
-    curve = logs(plan, "full")
+    curve = points(plan)
     sampled = [point for point in curve if "reward" in point]
     print([round(p["reward"], 2) for p in sampled], [round(p["kl"], 2) for p in sampled])
     assert len(sampled) == 16
@@ -147,7 +128,7 @@ def test_in_bfloat16_the_policy_begins_as_its_reference(runs: Any, plan_of: Any,
         pytest.skip("this CPU does not multiply in bfloat16")
     plan = plan_of(adapter={"type": adapter}, training={"maxSteps": 2, "precision": "BFloat16"})
     result = runs.finish(plan)
-    assert logs(plan, "full" if adapter == "None" else "adapter")[0]["kl"] == 0
+    assert points(plan)[0]["kl"] == 0
     assert number(result, "kl")[0] == 0
 
 
@@ -206,7 +187,7 @@ def test_the_value_head_is_not_exported(runs: Any, plan_of: Any, adapter: str, m
 def test_points_between_base_and_policy_are_measured(runs: Any, plan_of: Any, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     texts = [{"text": f"The sum of {n} and {n} is {2 * n}."} for n in range(8)]
-    kept = write(tmp_path / "kept" / "validation.jsonl", "places", texts)
+    kept = split_files.write(tmp_path / "kept" / "validation.jsonl", texts, "places")
     retention = {"datasets": [{"name": "places", "split": "validation"}], "interpolate": True}
     plan = plan_of(
         adapter={"type": "None"},
@@ -222,7 +203,7 @@ def test_two_ranks_learn_together(runs: Any, plan_of: Any) -> None:
     plan = plan_of(processesPerNode=2, training={"maxSteps": 4})
     result = runs.wait(plan, runs.start(runs.encoded(plan))).result
     assert result.resolved["worldSize"] == 2
-    assert logs(plan)[0]["clip_fraction"] == 0
+    assert points(plan)[0]["clip_fraction"] == 0
     assert number(result, "kl")[1] > 0
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import judging
+from support.runs import judging, split_files
+from support.runs.curves import points
 
 from hone_trainer import device
 from hone_trainer.run import preflight
@@ -37,11 +36,8 @@ def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
     judge = judging.reward_model(tiny_model, tmp_path / "judge")
 
     def split(name: str, numbers: range, times: int) -> dict[str, str]:
-        path = tmp_path / f"{name}.jsonl"
         rows = [{"prompt": [{"role": "user", "content": f"What is {n} and {n % 7}?" * times}]} for n in numbers]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        return {"name": "sums", "split": name, "path": str(path), "digest": digest}
+        return split_files.write(tmp_path / f"{name}.jsonl", rows, "sums")
 
     # Long held-out rows come in two batches, the second smaller: a rank has fewer answers to measure than another.
     splits = {
@@ -66,13 +62,8 @@ def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
     return make
 
 
-def points(plan: Any, form: str) -> list[dict[str, float]]:
-    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-    return [point for point in map(json.loads, lines) if "loss" in point]
-
-
-def curves(plan: Any, form: str) -> list[list[float]]:
-    return [[point.get(name, 0.0) for name in CURVES] for point in points(plan, form)]
+def curves(plan: Any) -> list[list[float]]:
+    return [[point.get(name, 0.0) for name in CURVES] for point in points(plan)]
 
 
 def exported(plan: Any, form: str) -> Path:
@@ -112,8 +103,8 @@ def test_zero_learns_as_plain_data_parallelism_and_resumes_bit_for_bit(
     whole, broken = (plan_of(name, **common, deepspeed=deepspeed) for name in ("whole", "broken"))
     expected = runs.wait(plain, runs.start(runs.encoded(plain))).result
     result = runs.wait(whole, runs.start(runs.encoded(whole), before=apart)).result
-    assert len(curves(whole, form)) == 5
-    for ours, theirs in zip(curves(whole, form), curves(plain, form), strict=True):
+    assert len(curves(whole)) == 5
+    for ours, theirs in zip(curves(whole), curves(plain), strict=True):
         assert dict(zip(CURVES, ours, strict=True)) == pytest.approx(dict(zip(CURVES, theirs, strict=True)), abs=1e-4)
     for mine, other in zip(result.numbers, expected.numbers, strict=True):
         assert float(mine.base) == pytest.approx(float(other.base), abs=1e-4)
@@ -123,7 +114,7 @@ def test_zero_learns_as_plain_data_parallelism_and_resumes_bit_for_bit(
     assert runs.wait(broken, killed, 1).failure.code == "RankFailed"
     resumed = runs.wait(broken, runs.start(broken, before=apart)).result
     assert resumed.start_step == 3
-    assert curves(broken, form) == curves(whole, form)
+    assert curves(broken) == curves(whole)
     assert exported(broken, form).read_bytes() == exported(whole, form).read_bytes()
 
 
@@ -151,8 +142,8 @@ def test_in_bfloat16_the_policy_begins_as_its_reference(
     before += APART if stage == 3 else ""
     result = runs.wait(plan, runs.start(runs.encoded(plan), before=before)).result
     # In stage 3, the log-softmax of the loss head rounded otherwise by one bit of float32: 5e-14 nats were seen.
-    assert points(plan, form)[0]["kl"] == pytest.approx(0, abs=1e-12)
-    assert points(plan, form)[1]["value_loss"] < points(plan, form)[0]["value_loss"]
+    assert points(plan)[0]["kl"] == pytest.approx(0, abs=1e-12)
+    assert points(plan)[1]["value_loss"] < points(plan)[0]["value_loss"]
     kl = next(number for number in result.numbers if number.name == "kl")
     assert (float(kl.base), float(kl.tuned) > 0) == (0, True)
     exported(plan, form)

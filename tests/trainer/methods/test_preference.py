@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import judging
+from support.runs import judging, split_files
+from support.runs.curves import number, points
 
-from hone_api.contract.report import TrainingResult
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.preferences import PairEncoder
 from hone_trainer.errors import TrainerError
@@ -42,35 +40,20 @@ def preferences() -> list[dict[str, Any]]:
     return found
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A split's file, as the plan names it."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "polite", "split": path.stem, "path": str(path), "digest": digest}
-
-
 @pytest.fixture
 def plan_of(make_plan: Any, tmp_path: Path) -> Any:
     """Makes a plan on the pairs for a method; keyword arguments replace fields."""
     rows = preferences()
-    train, validation = write(tmp_path / "train.jsonl", rows[:80]), write(tmp_path / "validation.jsonl", rows[80:])
+    train, validation = (
+        split_files.write(tmp_path / "train.jsonl", rows[:80], "polite"),
+        split_files.write(tmp_path / "validation.jsonl", rows[80:], "polite"),
+    )
 
     def make(method: str, name: str = "run", **fields: Any) -> Any:
         datasets = {"datasets": [train], "evaluationDatasets": [validation], **fields}
         return make_plan(name, method=method, **datasets)
 
     return make
-
-
-def number(result: TrainingResult, name: str) -> tuple[float, float]:
-    found = next(n for n in result.numbers if n.name == name)
-    assert found.base is not None
-    return float(found.base), float(found.tuned)
-
-
-def logs(plan: Any, form: str) -> list[dict[str, float]]:
-    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-    return [point for point in map(json.loads, lines) if "loss" in point]
 
 
 FIRST = {"Sigmoid": math.log(2), "IPO": (1 / (2 * 0.1)) ** 2, "Hinge": 1.0}
@@ -83,7 +66,7 @@ def test_dpo_begins_at_the_loss_of_equal_models_and_learns(runs: Any, plan_of: A
     shown = {"evaluation": {"samples": 1}}
     plan = plan_of("DPO", dpo={"loss": loss}, adapter={"type": adapter}, training={"learningRate": "2e-3"}, **shown)
     result = runs.finish(plan)
-    curve = logs(plan, "adapter" if adapter == "LoRA" else "full")
+    curve = points(plan)
     assert curve[0]["loss"] == pytest.approx(FIRST[loss], rel=1e-3)
     assert curve[0]["rewards/margins"] == pytest.approx(0, abs=1e-3)
     base, tuned = number(result, "loss")
@@ -106,7 +89,7 @@ def test_orpo_of_answers_that_are_sure() -> None:
 def test_kto_learns_from_judged_answers_and_from_pairs(runs: Any, plan_of: Any, adapter: str) -> None:
     plan = plan_of("KTO", adapter={"type": adapter}, training={"learningRate": "2e-3"})
     result = runs.finish(plan)
-    curve = logs(plan, "adapter" if adapter == "LoRA" else "full")
+    curve = points(plan)
     assert curve[0]["loss"] == pytest.approx(0.5, rel=1e-3)
     base, tuned = number(result, "loss")
     assert base == pytest.approx(0.5, rel=1e-4)
@@ -118,7 +101,7 @@ def test_kto_learns_from_judged_answers_and_from_pairs(runs: Any, plan_of: Any, 
 
 def test_orpos_held_out_loss_is_that_of_training(runs: Any, plan_of: Any, tmp_path: Path) -> None:
     """On one row, so that a mean over rows is the mean over tokens."""
-    rows = write(tmp_path / "one.jsonl", preferences()[:1])
+    rows = split_files.write(tmp_path / "one.jsonl", preferences()[:1], "polite")
     plan = plan_of("ORPO", datasets=[rows], evaluationDatasets=[rows], training={"maxSteps": 1, "batchSize": 1})
     (found,) = [number for number in runs.finish(plan).numbers if number.name == "loss"]
     assert float(found.base) == pytest.approx(runs.curve(plan)[0][1], rel=1e-4)
@@ -191,7 +174,7 @@ def test_the_balance_of_experts_is_no_wrong_reference(
     plan = plan_of(method, **fields)
     runs.finish(plan)
     expected = math.log(2) if method == "DPO" else 0.5
-    assert logs(plan, "adapter")[0]["loss"] > expected + 1e-3
+    assert points(plan)[0]["loss"] > expected + 1e-3
     judging.wrong_reference(monkeypatch)
     with pytest.raises(TrainerError, match="with a reference that equals the model"):
         runs.finish(plan_of(method, "wrong", **fields))
@@ -249,7 +232,7 @@ GOOD = {"prompt": "Hi", "completion": "Hello", "label": True}
 def test_rows_that_cannot_be_learned_from_are_refused_before_a_weight_is_loaded(
     runs: Any, plan_of: Any, tmp_path: Path, method: str, rows: list[Any], code: str
 ) -> None:
-    plan = plan_of(method, datasets=[write(tmp_path / "bad.jsonl", rows)])
+    plan = plan_of(method, datasets=[split_files.write(tmp_path / "bad.jsonl", rows, "polite")])
     with pytest.raises(TrainerError) as caught:
         runs.finish(plan)
     assert (caught.value.code, caught.value.exit_code) == (code, 65)

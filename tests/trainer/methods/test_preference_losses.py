@@ -5,13 +5,12 @@ Losses are computed here by hand, in float64, by the model as it is at that step
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import split_files
 
 from hone_trainer.methods import pairs
 from hone_trainer.methods.dpo import Contrasted
@@ -189,12 +188,6 @@ class Watched:
             model.train(was_training)
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "turns", "split": path.stem, "path": str(path), "digest": digest}
-
-
 @pytest.mark.parametrize(
     ("method", "adapter", "loss"),
     [
@@ -217,7 +210,10 @@ def test_every_loss_of_a_run_is_that_of_the_assistants_tokens(
     loss: str,
 ) -> None:
     rows = preferences()
-    train, held_out = write(tmp_path / "train.jsonl", rows[:16]), write(tmp_path / "validation.jsonl", rows[16:])
+    train, held_out = (
+        split_files.write(tmp_path / "train.jsonl", rows[:16], "turns"),
+        split_files.write(tmp_path / "validation.jsonl", rows[16:], "turns"),
+    )
     fields = {"dpo": {"loss": loss}} if loss else {}
     training = {"maxSteps": 3, "batchSize": 4, "learningRate": "5e-3" if adapter == "LoRA" else "1e-3"}
     sources = {"datasets": [train], "evaluationDatasets": [held_out], "adapter": {"type": adapter}}
@@ -236,7 +232,7 @@ def test_every_loss_of_a_run_is_that_of_the_assistants_tokens(
 
 def test_orpos_held_out_loss_is_that_of_training(runs: Any, make_plan: Any, tmp_path: Path) -> None:
     """On one row, so that a mean over rows is the mean over tokens."""
-    rows = write(tmp_path / "one.jsonl", preferences()[1:2])
+    rows = split_files.write(tmp_path / "one.jsonl", preferences()[1:2], "turns")
     sources = {"datasets": [rows], "evaluationDatasets": [rows], "training": {"maxSteps": 1, "batchSize": 1}}
     plan = make_plan(method="ORPO", **sources)
     (found,) = [number for number in runs.finish(plan).numbers if number.name == "loss"]
@@ -245,7 +241,10 @@ def test_orpos_held_out_loss_is_that_of_training(runs: Any, make_plan: Any, tmp_
 
 def test_two_processes_train_like_one(runs: Any, make_plan: Any, tmp_path: Path) -> None:
     rows = preferences()
-    train, held_out = write(tmp_path / "train.jsonl", rows[:16]), write(tmp_path / "validation.jsonl", rows[16:])
+    train, held_out = (
+        split_files.write(tmp_path / "train.jsonl", rows[:16], "turns"),
+        split_files.write(tmp_path / "validation.jsonl", rows[16:], "turns"),
+    )
     common = {"method": "DPO", "adapter": {"type": "None"}, "training": {"maxSteps": 3, "learningRate": "1e-3"}}
     common |= {"datasets": [train], "evaluationDatasets": [held_out], "evaluation": {"samples": 0}}
     alone, pair = make_plan("alone", **common), make_plan("pair", processesPerNode=2, **common)
@@ -259,7 +258,7 @@ def test_two_processes_train_like_one(runs: Any, make_plan: Any, tmp_path: Path)
 def test_an_interrupted_run_equals_an_undisturbed_one(
     runs: Any, make_plan: Any, tmp_path: Path, interrupt: Callable[[Any, int], Any]
 ) -> None:
-    rows = write(tmp_path / "train.jsonl", preferences())
+    rows = split_files.write(tmp_path / "train.jsonl", preferences(), "turns")
     common = {"method": "ORPO", "datasets": [rows], "held_out": False, "training": {"learningRate": "1e-3"}}
     whole, broken = make_plan("whole", **common), make_plan("broken", **common)
     runs.finish(whole)

@@ -3,7 +3,6 @@ the model in training, and as a server."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from support.runs.curves import points
 
 from hone_dev.models import vllm
 from hone_dev.tools import paths
@@ -92,15 +92,9 @@ def train(python: Path, plugin: Path, plan_of: Any, tmp_path: Path) -> Any:
         env["HONE_TERMINATION_LOG"] = str(tmp_path / f"{name}.termination")
         done = subprocess.run([python, "-m", "hone_trainer", "run", file], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-4000:]
-        return curve_of(plan)
+        return points(plan)
 
     return run
-
-
-def curve_of(plan: Any) -> list[dict[str, Any]]:
-    form = "full" if plan.adapter.type == "None" else "adapter"
-    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-    return [point for point in map(json.loads, lines) if "loss" in point]
 
 
 def test_bytecode_is_next_to_the_packages_for_pods_that_mount_them(python: Path) -> None:
@@ -165,7 +159,7 @@ def test_a_server_samples_from_the_adapter_of_the_newest_step(
 ) -> None:
     plan = served_plan("lora", server, processesPerNode=ranks)
     runs.wait(plan, runs.start(plan))
-    samples_are_of_the_newest_step(curve_of(plan))
+    samples_are_of_the_newest_step(points(plan))
     assert adapters(server) == []
     assert not list(Path(plan.work_path).glob("served*"))
 
@@ -184,14 +178,14 @@ def test_a_server_that_has_forgotten_the_adapter_gets_it_again(
     monkeypatch.setattr(served.ServedGeneration, "_load", load_and_forget)
     plan = served_plan("forgotten", server)
     runs.finish(plan)
-    samples_are_of_the_newest_step(curve_of(plan))
+    samples_are_of_the_newest_step(points(plan))
 
 
 def test_a_sample_from_the_nucleus_keeps_its_weight(server: str, served_plan: Any, runs: Any) -> None:
     """vLLM's probabilities are of the nucleus, and so larger by 1 / topP at most: of each token, not of its sample."""
     plan = served_plan("nucleus", server, {"topP": "0.7"})
     runs.finish(plan)
-    for point in curve_of(plan):
+    for point in points(plan):
         assert 0.69 < point["sampling/importance_sampling_ratio/mean"] < 1
 
 
@@ -230,7 +224,7 @@ def test_a_run_that_fails_leaves_nothing_at_the_server(
 def test_rloo_by_a_server(server: str, served_plan: Any, runs: Any) -> None:
     plan = served_plan("rloo", server, {"advantage": "LeaveOneOut"})
     runs.finish(plan)
-    curve = curve_of(plan)
+    curve = points(plan)
     assert len(curve) == 6
     assert curve[-1]["kl"] != 0
 
@@ -285,7 +279,7 @@ def test_overlapped_samples_of_a_model_that_stays_are_those_without_overlap(
         generation = {"engine": "VLLM", "endpoint": server, "overlap": overlap}
         plan = served_plan(f"stays-{overlap}", server, {"generation": generation}, training={"learningRate": "1e-30"})
         runs.finish(plan)
-        curves.append(curve_of(plan))
+        curves.append(points(plan))
     plain, overlapped = curves
     for name in ("loss", "grad_norm", "reward", "completions/mean_length", "sampling/importance_sampling_ratio/mean"):
         assert [point[name] for point in overlapped] == pytest.approx([point[name] for point in plain], abs=1e-5), name
@@ -332,7 +326,7 @@ def test_samples_of_an_older_model_are_weighted_for_it(
         logits = model(torch.cat([prompt, answer])[None]).logits[0, len(prompt) - 1 : -1]
         return logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
 
-    curve = curve_of(plan)
+    curve = points(plan)
     assert len(curve) == len(weights) == len(batches) == 6
     farthest = 0.0
     for step, (batch, point) in enumerate(zip(batches, curve, strict=True)):

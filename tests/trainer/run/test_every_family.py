@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from support.models import every_family, tiny
+from support.runs import split_files
 
 from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
@@ -71,16 +71,14 @@ def own_loss(model: Any) -> float:
 
 def plan_of(make_plan: Any, folder: Path, base: Path, **fields: Any) -> Any:
     """DAPT with what it does by default, one step over all documents, which are `texts` unless `documents` is set."""
-    rows = folder / "documents.jsonl"
-    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in fields.pop("documents", texts())))
-    digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+    documents = [{"text": text} for text in fields.pop("documents", texts())]
     return make_plan(
         fields.pop("name", "run"),
         held_out=False,
         method="DAPT",
         dapt={},
         modelPath=str(base),
-        datasets=[{"name": "documents", "split": "train", "path": str(rows), "digest": digest}],
+        datasets=[split_files.write(folder / "documents.jsonl", documents, "documents", "train")],
         training={"maxSteps": 1, "batchSize": DOCUMENTS, "maxLength": 64, **fields.pop("training", {})},
         **fields,
     )

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from support.runs.curves import number
 from transformers import Trainer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hone_api.contract.report import TrainingResult
 from hone_api.contract.termination import TerminationMessage
 from hone_trainer.artifacts import export
 from hone_trainer.commands import evaluate
@@ -28,13 +28,6 @@ pytestmark = pytest.mark.trainer
 Files = tuple[Path, Path]
 
 LAYERS = "q_proj 2, k_proj 2, v_proj 2, o_proj 2, gate_proj 2, up_proj 2, down_proj 2"
-
-
-def number(result: TrainingResult, name: str) -> tuple[float, float]:
-    """Base's and tuned model's value of a metric on the first split."""
-    found = next(n for n in result.numbers if n.name == name)
-    assert found.base is not None
-    return float(found.base), float(found.tuned)
 
 
 def test_lora_run_is_evaluated_exported_and_recomputable(

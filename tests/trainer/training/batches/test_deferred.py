@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trl
 from support.runs import method_plans
+from support.runs.curves import points
 from trl.experimental.orpo import ORPOTrainer
 
 from hone_trainer.training.loop import Loop
@@ -93,8 +93,7 @@ def test_loss_and_numbers_are_those_of_trl(
     training = {"maxSteps": 2, "batchSize": 8, "microBatchSize": 4}
     plan = method_plans.plan_of(make_plan, variant, tmp_path, model, training=training, modelPath=str(model), **block)
     runs.finish(plan)
-    (file,) = Path(plan.output_path).glob("*/metrics.jsonl")
-    logged = [point for point in map(json.loads, file.read_text().splitlines()) if "loss" in point]
+    logged = points(plan)
     assert len(sums) == 2 * len(logged) == 4
     for point, first, second in zip(logged, sums[::2], sums[1::2], strict=True):
         for name in first:
