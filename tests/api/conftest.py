@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import re
@@ -14,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-import yaml
+from support.cluster.kube import session
 
 from hone_api.base.meta import ApiModel
 from hone_api.generate import KINDS
@@ -82,19 +80,7 @@ class Api:
 
     def __init__(self, kubeconfig: Path, folder: Path):
         self.kubeconfig = kubeconfig
-        document = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-        for name, text in (
-            ("ca.crt", cluster["certificate-authority-data"]),
-            ("tls.crt", user["client-certificate-data"]),
-            ("tls.key", user["client-key-data"]),
-        ):
-            (folder / name).write_bytes(base64.b64decode(text))
-        self._server = cluster["server"]
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = str(folder / "ca.crt")
-        self._session.cert = (str(folder / "tls.crt"), str(folder / "tls.key"))
+        self._server, self._session = session(kubeconfig, folder)
 
     def call(self, verb: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
         text = None if body is None else RAW.sub(r"\1", json.dumps(body)).encode()

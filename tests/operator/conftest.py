@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace, fine_tune_job, training_result
 from support.cluster.kube import Kube, connect
 from support.cluster.operator_process import Operator, free_ports
+
+from hone_operator.apiserver.cluster import Cluster
 
 
 @pytest.fixture(scope="session", name="free_ports")
@@ -37,6 +42,16 @@ def result() -> dict[str, Any]:
 def spec() -> Callable[..., dict[str, Any]]:
     """Makes the spec of a FineTuneJob."""
     return fine_tune_job
+
+
+@pytest.fixture
+async def cluster(apiserver: Path) -> AsyncIterator[Cluster]:
+    """The operator's own client of the API server."""
+    configuration = Configuration()
+    await config.load_kube_config(str(apiserver), client_configuration=configuration)
+    client = Cluster(ApiClient(configuration))
+    yield client
+    await client.close()
 
 
 @pytest.fixture

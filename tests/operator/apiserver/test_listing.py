@@ -1,26 +1,13 @@
 """What the watches miss is found by comparing lists with the cache, against a real API server."""
 
 import pytest
-from kubernetes.aio import config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 
-from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError
 from hone_operator.apiserver.listing import JOB_UID, Listing
 from hone_operator.objects.cache import Cache
 
 pytestmark = pytest.mark.apiserver
 SOURCE = {"source": {"uri": "pvc://data/rows.jsonl"}}
-
-
-@pytest.fixture
-async def cluster(apiserver):
-    configuration = Configuration()
-    await config.load_kube_config(str(apiserver), client_configuration=configuration)
-    cluster = Cluster(ApiClient(configuration))
-    yield cluster
-    await cluster.close()
 
 
 class Notified:

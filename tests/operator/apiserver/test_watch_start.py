@@ -6,13 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace
@@ -30,16 +28,12 @@ SOURCE = {"source": {"uri": "pvc://data/rows.jsonl"}}
 
 
 @pytest.fixture
-async def watches(apiserver: Path, namespace: Namespace) -> AsyncIterator[Watches]:
+def watches(cluster: Cluster, namespace: Namespace) -> Watches:
     """The watches of one namespace, whose cache is not filled yet."""
-    configuration = Configuration()
-    await config.load_kube_config(str(apiserver), client_configuration=configuration)
-    cluster = Cluster(ApiClient(configuration))
 
     async def nothing(key: Key) -> None: ...
 
-    yield Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name])
-    await cluster.close()
+    return Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name])
 
 
 @pytest.fixture

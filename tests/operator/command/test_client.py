@@ -16,6 +16,7 @@ import nbformat
 import pytest
 import yaml
 from nbclient import NotebookClient
+from support.cluster.hand import conditions
 
 from hone import (
     AsyncClient,
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.apiserver
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "guides" / "python.md"
 NOTEBOOK = ROOT / "examples" / "first-run.ipynb"
-AT = "2026-01-01T00:00:00Z"
 ROWS = manifest("support", DatasetSpec(source={"uri": "pvc://data/rows.jsonl"}))
 
 
@@ -46,11 +46,6 @@ def job(name="support-1", model="support", **spec):
 def client(namespace, apiserver, monkeypatch):
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
     return Client(namespace.name)
-
-
-def conditions(*names):
-    told = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": AT}
-    return [{"type": name, **told} for name in names]
 
 
 def trains(namespace, points, name="support-1"):

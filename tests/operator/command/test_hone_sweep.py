@@ -9,6 +9,7 @@ import time
 
 import pytest
 import yaml
+from support.cluster.hand import AT, conditions
 from support.cluster.rights import Account, token
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from hone_cli.reach.objects import Objects
 from hone_cli.runs import sweep as command
 
 pytestmark = pytest.mark.apiserver
-AT = "2026-01-01T00:00:00Z"
 MANIFEST = """\
 apiVersion: hone.dev/v1alpha1
 kind: Dataset
@@ -38,11 +38,6 @@ spec:
 RANKS = ("--vary", "adapter.rank=4,8,32", "--trials", "4", "--yes")
 VALUES = {"4": "1.2", "8": "0.8", "32": "1.0", "": "1.0"}
 """Loss by rank; without one it is that of the manifest."""
-
-
-def conditions(*names):
-    told = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": AT}
-    return [{"type": name, **told} for name in names]
 
 
 def rank_of(job):

@@ -18,6 +18,7 @@ import yaml
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from support.cluster.hand import AT, conditions
 from support.pages.browser import ATTACKS, axe_violations, chromium
 from support.servers.app_server import running
 
@@ -33,7 +34,6 @@ from hone_cli.reach.guard import digest
 from hone_cli.runs import planning
 
 TOKEN = "the-token-of-this-page"
-AT = "2026-01-01T00:00:00Z"
 HANG = 120  # seconds; a guard against hanging, not an expectation
 MODEL = """
 import json, sys
@@ -44,11 +44,6 @@ for line in sys.stdin:
 """
 VIEWS = ("runs", "run/first", "compare/first/second", "datasets", "dataset/rows", "models", "chat/bot-v2", "new")
 SIZES = {"desktop": (1200, 900), "phone": (390, 844)}
-
-
-def conditions(*names):
-    told = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": AT}
-    return [{"type": name, **told} for name in names]
 
 
 def job(name, **spec):

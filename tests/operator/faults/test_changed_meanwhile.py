@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace, fine_tune_job
 
 from hone_operator.apiserver.cluster import Cluster
@@ -17,85 +12,67 @@ from hone_operator.objects.cache import Cache
 pytestmark = pytest.mark.apiserver
 
 
-async def connected(apiserver: Path) -> Cluster:
-    configuration = Configuration()
-    await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)
-    return Cluster(ApiClient(configuration))
-
-
 @pytest.mark.faults("O14")
-async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, namespace: Namespace) -> None:
-    cluster, cache = await connected(apiserver), Cache()
-    try:
-        namespace.create("FineTuneJob", "run", fine_tune_job())
-        seen = await cluster.get("FineTuneJob", namespace.name, "run")
-        assert seen
-        cache.put("FineTuneJob", seen)
-        decided_by = cache.get("FineTuneJob", namespace.name, "run")
-        assert decided_by
-        namespace.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
-        cache.put("FineTuneJob", await cluster.apply_status("FineTuneJob", decided_by, {"phase": "Pending"}))
-        now = cache.get("FineTuneJob", namespace.name, "run")
-    finally:
-        await cluster.close()
+async def test_a_change_of_spec_is_seen_after_our_own_write(cluster: Cluster, namespace: Namespace) -> None:
+    cache = Cache()
+    namespace.create("FineTuneJob", "run", fine_tune_job())
+    seen = await cluster.get("FineTuneJob", namespace.name, "run")
+    assert seen
+    cache.put("FineTuneJob", seen)
+    decided_by = cache.get("FineTuneJob", namespace.name, "run")
+    assert decided_by
+    namespace.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
+    cache.put("FineTuneJob", await cluster.apply_status("FineTuneJob", decided_by, {"phase": "Pending"}))
+    now = cache.get("FineTuneJob", namespace.name, "run")
     assert now
     assert (now["spec"]["suspend"], now["status"]["phase"]) == (True, "Pending")
 
 
-async def test_a_version_that_was_approved_meanwhile_is_not_deleted(apiserver: Path, namespace: Namespace) -> None:
-    cluster = await connected(apiserver)
-    try:
-        lineage = {"baseModel": {"uri": "hf://org/base"}, "datasets": [], "job": {"name": "run", "uid": "run-uid"}}
-        lineage |= {"method": "SFT", "hyperParameters": {}, "seed": 42}
-        artifact = {
-            "format": "Adapter",
-            "uri": "pvc://hone-store/models/a",
-            "digest": f"sha256:{'0' * 64}",
-            "sizeBytes": 7,
-        }
-        spec = {"modelName": "tutor", "version": 1, "artifacts": [artifact], "lineage": lineage}
-        namespace.create("ModelVersion", "tutor-v1", spec)
-        seen = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
-        assert seen
-        namespace.patch("ModelVersion", "tutor-v1", {"spec": {"approval": {"state": "Approved"}}})
-        with pytest.raises(ConflictError):
-            await cluster.delete("ModelVersion", seen)
-        live = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
-        assert live
-        assert await cluster.delete("ModelVersion", live) is True
-    finally:
-        await cluster.close()
+async def test_a_version_that_was_approved_meanwhile_is_not_deleted(cluster: Cluster, namespace: Namespace) -> None:
+    lineage = {"baseModel": {"uri": "hf://org/base"}, "datasets": [], "job": {"name": "run", "uid": "run-uid"}}
+    lineage |= {"method": "SFT", "hyperParameters": {}, "seed": 42}
+    artifact = {
+        "format": "Adapter",
+        "uri": "pvc://hone-store/models/a",
+        "digest": f"sha256:{'0' * 64}",
+        "sizeBytes": 7,
+    }
+    spec = {"modelName": "tutor", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    namespace.create("ModelVersion", "tutor-v1", spec)
+    seen = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
+    assert seen
+    namespace.patch("ModelVersion", "tutor-v1", {"spec": {"approval": {"state": "Approved"}}})
+    with pytest.raises(ConflictError):
+        await cluster.delete("ModelVersion", seen)
+    live = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
+    assert live
+    assert await cluster.delete("ModelVersion", live) is True
 
 
-async def test_a_job_that_delivered_meanwhile_is_not_deleted(apiserver: Path, namespace: Namespace) -> None:
+async def test_a_job_that_delivered_meanwhile_is_not_deleted(cluster: Cluster, namespace: Namespace) -> None:
     """Its entry was dropped while it ran, and its result says where the files are now."""
-    cluster = await connected(apiserver)
-    try:
-        container = {"name": "trainer", "image": "example.org/trainer"}
-        template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
-        labels = {"hone.dev/component": "deliver"}
-        for name in ("delivers", "verifies"):
-            namespace.create("Job", name, {"template": template})
-        namespace.patch("Job", "delivers", {"metadata": {"labels": labels}})
-        for name, stays in (("delivers", True), ("verifies", False)):
+    container = {"name": "trainer", "image": "example.org/trainer"}
+    template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
+    labels = {"hone.dev/component": "deliver"}
+    for name in ("delivers", "verifies"):
+        namespace.create("Job", name, {"template": template})
+    namespace.patch("Job", "delivers", {"metadata": {"labels": labels}})
+    for name, stays in (("delivers", True), ("verifies", False)):
+        seen = await cluster.get("Job", namespace.name, name)
+        assert seen
+        namespace.patch("Job", name, {"status": {"active": 1}}, "status")
+        if stays:
+            with pytest.raises(ConflictError):
+                await cluster.delete("Job", seen)
             seen = await cluster.get("Job", namespace.name, name)
             assert seen
-            namespace.patch("Job", name, {"status": {"active": 1}}, "status")
-            if stays:
-                with pytest.raises(ConflictError):
-                    await cluster.delete("Job", seen)
-                seen = await cluster.get("Job", namespace.name, name)
-                assert seen
-            await cluster.delete("Job", seen)
-            left = await cluster.get("Job", namespace.name, name)
-            assert left is None or left["metadata"].get("deletionTimestamp")
-    finally:
-        await cluster.close()
+        await cluster.delete("Job", seen)
+        left = await cluster.get("Job", namespace.name, name)
+        assert left is None or left["metadata"].get("deletionTimestamp")
 
 
-async def test_only_what_has_gone_counts_as_deleted(apiserver: Path, namespace: Namespace) -> None:
+async def test_only_what_has_gone_counts_as_deleted(cluster: Cluster, namespace: Namespace) -> None:
     """What the cache forgets as deleted never comes back, so it must not be an object that lives."""
-    cluster = await connected(apiserver)
     try:
         for name, meta in (("plain", {}), ("held", {"finalizers": ["example.org/held"]})):
             namespace.create("Dataset", name, {"source": {"uri": "hf://a/b"}})
@@ -112,4 +89,3 @@ async def test_only_what_has_gone_counts_as_deleted(apiserver: Path, namespace: 
         assert await cluster.get("Dataset", namespace.name, "held")
     finally:
         namespace.patch("Dataset", "held", {"metadata": {"finalizers": None}})
-        await cluster.close()

@@ -6,15 +6,10 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from kubernetes.aio import config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import UNSCHEDULED, Namespace, running
 from support.cluster.kube import path
 from support.cluster.rights import installed
@@ -58,12 +53,8 @@ class Watching:
 
 
 @pytest.fixture
-async def watching(apiserver: Path, namespace: Namespace) -> AsyncIterator[Watching]:
-    configuration = Configuration()
-    await config.load_kube_config(str(apiserver), client_configuration=configuration)
-    cluster = Cluster(ApiClient(configuration))
-    yield Watching(namespace, Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name]))
-    await cluster.close()
+async def watching(cluster: Cluster, namespace: Namespace) -> Watching:
+    return Watching(namespace, Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name]))
 
 
 def label(namespace: Namespace, kind: str, name: str, value: str | None) -> None:

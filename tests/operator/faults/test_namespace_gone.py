@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace
 from support.cluster.operator_process import Operator
 
@@ -21,23 +17,14 @@ from hone_operator.apiserver.errors import NamespaceGoneError
 pytestmark = pytest.mark.apiserver
 
 
-def test_the_refusals_of_a_deleted_namespace_are_known(apiserver: Path, namespace: Namespace) -> None:
+async def test_the_refusals_of_a_deleted_namespace_are_known(cluster: Cluster, namespace: Namespace) -> None:
     """One that is being deleted, and one that does not exist: the API server words them differently."""
-
-    async def create(name: str) -> None:
-        configuration = Configuration()
-        await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)
-        cluster = Cluster(ApiClient(configuration))
-        try:
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": name}}
-            await cluster.create(body)
-        finally:
-            await cluster.close()
-
     namespace.kube.call("DELETE", f"/api/v1/namespaces/{namespace.name}", {})
     for name in (namespace.name, "never-was"):
         with pytest.raises(NamespaceGoneError):
-            asyncio.run(create(name))
+            await cluster.create(
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": name}}
+            )
 
 
 @pytest.mark.faults("O13")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace, fine_tune_job
 from support.cluster.kube import HONE
 from support.cluster.memory_cluster import Body, MemoryCluster
@@ -29,28 +25,22 @@ RUN = Key("FineTuneJob", "ns", "run")
 
 @pytest.mark.apiserver
 async def test_a_status_is_written_where_the_managers_of_the_fields_cannot_be_stored(
-    apiserver: Path, namespace: Namespace
+    cluster: Cluster, namespace: Namespace
 ) -> None:
-    configuration = Configuration()
-    await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)
-    cluster = Cluster(ApiClient(configuration))
     labels = {f"a/{n}": "" for n in range(60_000)}
-    try:
-        spec = {"source": {"uri": "pvc://data/rows.jsonl"}}
-        namespace.create("Dataset", "rows", spec, metadata={"name": "rows", "labels": labels})
-        body = await cluster.get("Dataset", namespace.name, "rows")
-        assert body
-        await cluster.apply_status("Dataset", body, {"phase": "Pending", "digest": "sha256:" + "a" * 64})
-        await cluster.apply_status("Dataset", body, {"phase": "Materializing"})
-        # Replaced as a whole, as by an apply.
-        assert namespace.get("Dataset", "rows")["status"] == {"phase": "Materializing"}
-        another = {**body, "metadata": {**body["metadata"], "uid": "another"}}
-        with pytest.raises(ConflictError):
-            await cluster._replace_status(f"{HONE}/namespaces/{namespace.name}/datasets/rows/status", "another", {})
-        with pytest.raises(ConflictError):
-            await cluster.apply_status("Dataset", another, {"phase": "Pending"})
-    finally:
-        await cluster.close()
+    spec = {"source": {"uri": "pvc://data/rows.jsonl"}}
+    namespace.create("Dataset", "rows", spec, metadata={"name": "rows", "labels": labels})
+    body = await cluster.get("Dataset", namespace.name, "rows")
+    assert body
+    await cluster.apply_status("Dataset", body, {"phase": "Pending", "digest": "sha256:" + "a" * 64})
+    await cluster.apply_status("Dataset", body, {"phase": "Materializing"})
+    # Replaced as a whole, as by an apply.
+    assert namespace.get("Dataset", "rows")["status"] == {"phase": "Materializing"}
+    another = {**body, "metadata": {**body["metadata"], "uid": "another"}}
+    with pytest.raises(ConflictError):
+        await cluster._replace_status(f"{HONE}/namespaces/{namespace.name}/datasets/rows/status", "another", {})
+    with pytest.raises(ConflictError):
+        await cluster.apply_status("Dataset", another, {"phase": "Pending"})
 
 
 class Full(MemoryCluster):

@@ -11,6 +11,14 @@ from typing import Any
 
 from support.cluster.kube import PLURAL, Kube, path, wait_until
 
+AT = "2026-01-01T00:00:00Z"
+
+
+def conditions(*names: str) -> list[dict[str, str]]:
+    """Conditions that are True since `AT`."""
+    told = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": AT}
+    return [{"type": name, **told} for name in names]
+
 
 @dataclass
 class Namespace:

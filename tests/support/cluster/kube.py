@@ -34,6 +34,23 @@ PLURAL = {
 }
 
 
+def session(kubeconfig: Path, folder: Path) -> tuple[str, requests.Session]:
+    """(address of the API server, a session as its administrator, whose certificates are kept in the folder)."""
+    document = yaml.safe_load(kubeconfig.read_text())
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    for name, text in (
+        ("ca.crt", cluster["certificate-authority-data"]),
+        ("tls.crt", user["client-certificate-data"]),
+        ("tls.key", user["client-key-data"]),
+    ):
+        (folder / name).write_bytes(base64.b64decode(text))
+    administrator = requests.Session()
+    administrator.trust_env = False
+    administrator.verify = str(folder / "ca.crt")
+    administrator.cert = (str(folder / "tls.crt"), str(folder / "tls.key"))
+    return cluster["server"], administrator
+
+
 class NotFoundError(RuntimeError):
     """404."""
 
@@ -42,20 +59,8 @@ class Kube:
     """Raw access to the API server as its administrator."""
 
     def __init__(self, kubeconfig: Path, folder: Path):
-        document = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-        self.server = cluster["server"]
-        for name, text in (
-            ("ca.crt", cluster["certificate-authority-data"]),
-            ("tls.crt", user["client-certificate-data"]),
-            ("tls.key", user["client-key-data"]),
-        ):
-            (folder / name).write_bytes(base64.b64decode(text))
         self.folder = folder
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = str(folder / "ca.crt")
-        self._session.cert = (str(folder / "tls.crt"), str(folder / "tls.key"))
+        self.server, self._session = session(kubeconfig, folder)
 
     def call(self, verb: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         answer = self._session.request(
