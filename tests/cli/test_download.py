@@ -12,6 +12,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from support.lives.versions import version_spec
 from support.servers.app_server import running
 
 from hone_api.kinds.modelversion import Artifact
@@ -131,21 +132,12 @@ DIGEST = "sha256:" + "0" * 64
 
 
 def version(name: str, model: str, number: int, is_ready: bool = True, **spec: Any) -> dict[str, Any]:
-    artifact = {"format": "Adapter", "uri": "pvc://hone-store/models/u1/adapter", "digest": DIGEST, "sizeBytes": 1}
-    lineage = {
-        "baseModel": {"uri": "hf://owner/base"},
-        "datasets": [],
-        "job": {"name": "run", "uid": "u1"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 0,
-    }
     condition = {"type": "Ready", "status": str(is_ready), "message": "Every file is being hashed."}
     return {
         "apiVersion": "hone.dev/v1alpha1",
         "kind": "ModelVersion",
         "metadata": {"name": name, "namespace": "team", "uid": "v1"},
-        "spec": {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage, **spec},
+        "spec": version_spec("Adapter", "pvc://hone-store/models/u1/adapter", "0", number, model) | spec,
         "status": {"conditions": [condition], "downloadPod": {"image": "hone/trainer:1", "imagePullSecrets": ["m"]}},
     }
 

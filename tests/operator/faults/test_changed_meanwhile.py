@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.cluster.hand import Namespace, fine_tune_job
+from support.lives.versions import version_spec
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ConflictError
@@ -29,16 +30,7 @@ async def test_a_change_of_spec_is_seen_after_our_own_write(cluster: Cluster, na
 
 
 async def test_a_version_that_was_approved_meanwhile_is_not_deleted(cluster: Cluster, namespace: Namespace) -> None:
-    lineage = {"baseModel": {"uri": "hf://org/base"}, "datasets": [], "job": {"name": "run", "uid": "run-uid"}}
-    lineage |= {"method": "SFT", "hyperParameters": {}, "seed": 42}
-    artifact = {
-        "format": "Adapter",
-        "uri": "pvc://hone-store/models/a",
-        "digest": f"sha256:{'0' * 64}",
-        "sizeBytes": 7,
-    }
-    spec = {"modelName": "tutor", "version": 1, "artifacts": [artifact], "lineage": lineage}
-    namespace.create("ModelVersion", "tutor-v1", spec)
+    namespace.create("ModelVersion", "tutor-v1", version_spec("Adapter", "pvc://hone-store/models/a", "0"))
     seen = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
     assert seen
     namespace.patch("ModelVersion", "tutor-v1", {"spec": {"approval": {"state": "Approved"}}})

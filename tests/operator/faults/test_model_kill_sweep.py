@@ -16,6 +16,7 @@ from support.cluster.fault_proxy import FaultProxy
 from support.cluster.hand import Namespace
 from support.lives.fault_lanes import new_space
 from support.lives.killing import POINTS, Point, Processes, Sweep, conditions_of
+from support.lives.versions import version_spec
 from support.servers.signing_key import Key
 
 from hone_operator.keys import public_key_fingerprint
@@ -117,17 +118,9 @@ class ModelLife:
 
 
 def _record(number: int) -> dict[str, Any]:
-    lineage = {
-        "baseModel": {"uri": "hf://org/model", "commit": "abc"},
-        "datasets": [],
-        "job": {"name": f"earlier-{number}", "uid": f"earlier-{number}"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    uri = f"pvc://hone-store/models/earlier-{number}/1/merged"
-    artifact = {"format": "Merged", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
-    spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
+    job, base = f"earlier-{number}", {"uri": "hf://org/model", "commit": "abc"}
+    uri = f"pvc://hone-store/models/{job}/1/merged"
+    spec = version_spec("Merged", uri, str(number), number, baseModel=base, job={"name": job, "uid": job})
     return spec | {"evaluation": {"numbers": []}}
 
 

@@ -17,9 +17,9 @@ import yaml
 from support.cluster.fault_proxy import Fault, FaultProxy, Lane
 from support.cluster.hand import Namespace
 from support.cluster.kube import wait_until
-from support.lives.adapter_versions import adapter_version
 from support.lives.fault_lanes import new_space
 from support.lives.killing import POINTS, Processes, wait_for_a_write
+from support.lives.versions import adapter_version
 
 from hone_api.contract.served import CONFIG_MAP
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.cluster.hand import Namespace
 from support.cluster.operator_process import Operator
+from support.lives.versions import version_spec
 
 pytestmark = pytest.mark.apiserver
 URI = "pvc://serving/team"
@@ -14,18 +15,8 @@ URI = "pvc://serving/team"
 
 def verified(namespace: Namespace, **spec: Any) -> None:
     """Version 1 of tutor, whose files a Job has compared."""
-    lineage = {
-        "baseModel": {"uri": "hf://org/model"},
-        "datasets": [],
-        "job": {"name": "earlier", "uid": "earlier"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    uri = "pvc://hone-store/models/earlier/1/adapter"
-    artifact = {"format": "Adapter", "uri": uri, "digest": "sha256:" + "1" * 64, "sizeBytes": 1}
-    body = {"modelName": "tutor", "version": 1, "artifacts": [artifact], "lineage": lineage, **spec}
-    namespace.create("ModelVersion", "tutor-v1", body)
+    body = version_spec("Adapter", "pvc://hone-store/models/earlier/1/adapter", "1")
+    namespace.create("ModelVersion", "tutor-v1", body | spec)
     [job] = namespace.until(lambda: [n for n in namespace.names("Job") if "-verify-" in n], "a Job that verifies")
     namespace.succeed(job, {"kind": "Verify", "files": 3, "sizeBytes": 7})
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.cluster.kube import path
-from support.lives.adapter_versions import adapter_version
+from support.lives.versions import adapter_version, version_spec
 
 pytestmark = pytest.mark.apiserver
 
@@ -73,18 +73,10 @@ def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
 
 def version(namespace, number, job, **evaluation):
     """A ModelVersion of tutor whose files were verified."""
-    lineage = {
-        "baseModel": {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"},
-        "datasets": [],
-        "job": {"name": job, "uid": job},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
+    base = {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"}
     uri = f"pvc://hone-store/models/{job}/1/merged"
-    artifact = {"format": "Merged", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
     numbers = [{"name": "loss", "tuned": "1.0", "low": "0.9", "high": "1.1"}]
-    spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
+    spec = version_spec("Merged", uri, str(number), number, baseModel=base, job={"name": job, "uid": job})
     namespace.create("ModelVersion", f"tutor-v{number}", spec | {"evaluation": {"numbers": numbers, **evaluation}})
     prefix = f"tutor-v{number}-verify"
     job = namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith(prefix)], "a verify Job")[0]

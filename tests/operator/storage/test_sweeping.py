@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.cluster.hand import Namespace
 from support.cluster.operator_process import Operator
+from support.lives.versions import version_spec
 
 from hone_api.plan import SweepPlan
 
@@ -97,22 +98,9 @@ def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operato
 
 def model(policy: str) -> dict[str, Any]:
     """Spec of a ModelVersion whose run is gone."""
-    digest = "sha256:" + "0" * 64
-    uri = "pvc://hone-store/models/run-uid/attempt-1/adapter"
-    return {
-        "modelName": "tutor",
-        "version": 1,
-        "artifacts": [{"format": "Adapter", "uri": uri, "digest": digest, "sizeBytes": 7}],
-        "deletionPolicy": policy,
-        "lineage": {
-            "baseModel": {"uri": "hf://org/base"},
-            "datasets": [],
-            "job": {"name": "run", "uid": "run-uid"},
-            "method": "SFT",
-            "hyperParameters": {},
-            "seed": 42,
-        },
-    }
+    job = {"name": "run", "uid": "run-uid"}
+    spec = version_spec("Adapter", "pvc://hone-store/models/run-uid/attempt-1/adapter", "0", job=job)
+    return spec | {"deletionPolicy": policy}
 
 
 def test_a_model_goes_with_a_model_version_that_says_so(namespace: Namespace, start: Start) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from support.cluster.kube import PLURAL, Kube, path, wait_until
+from support.lives.versions import version_spec
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -214,16 +215,8 @@ def now() -> str:
 
 def version_of(model: str, number: int, submitter: str | None = None) -> dict[str, Any]:
     """A ModelVersion that a job of `submitter` made."""
-    lineage = {
-        "baseModel": {"uri": "hf://a/b"},
-        "datasets": [],
-        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
-    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
+    job = {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {})
+    spec = version_spec("Adapter", "pvc://hone-store/x", "0", number, model, baseModel={"uri": "hf://a/b"}, job=job)
     meta = {"name": f"{model}-v{number}"}
     return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
 

@@ -9,6 +9,7 @@ import pytest
 from support.cluster.desired_objects import all_containers
 from support.cluster.platforms import changed
 from support.lives.dataset_life import RESULT, Life, plan_of, ready
+from support.lives.versions import version_spec
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.words.rowcodes import ROW_CODES
@@ -164,16 +165,8 @@ def test_it_waits_for_the_model_that_scores_its_rows(world, conditions):
 
 def reward_model(name: str) -> dict[str, Any]:
     digest = "sha256:" + "2" * 64
-    artifact = {"format": "Full", "uri": "pvc://models/judge/full", "digest": digest, "sizeBytes": 1}
-    lineage = {
-        "baseModel": {"uri": "hf://team/base"},
-        "datasets": [{"name": "pairs", "split": "train", "digest": digest}],
-        "job": {"name": "judge", "uid": "uid-0"},
-        "method": "Reward",
-        "hyperParameters": {},
-        "seed": 42,
-    }
-    spec = {"modelName": "judge", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    pairs = {"name": "pairs", "split": "train", "digest": digest}
+    spec = version_spec("Full", "pvc://models/judge/full", "2", model="judge", datasets=[pairs], method="Reward")
     status = {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": ""}]}
     return {"metadata": {"name": name}, "spec": spec, "status": status}
 

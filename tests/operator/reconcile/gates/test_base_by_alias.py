@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from support.lives.versions import version_spec
 
 from hone_operator.desired.core import modelref
 from hone_operator.reconcile.core.upstream import Upstream, Wait, resolve_alias
@@ -38,17 +39,9 @@ def test_what_an_alias_means(models: list[Any], expected: str) -> None:
 
 
 def version(name: str) -> dict[str, Any]:
-    lineage = {
-        "baseModel": {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"},
-        "datasets": [],
-        "job": {"name": "earlier", "uid": "x"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
+    base = {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"}
     uri = f"pvc://hone-store/models/{name}/merged"
-    artifact = {"format": "Merged", "uri": uri, "digest": "sha256:" + name[-1] * 64, "sizeBytes": 1}
-    spec = {"modelName": "tutor", "version": int(name[-1]), "artifacts": [artifact], "lineage": lineage}
+    spec = version_spec("Merged", uri, name[-1], int(name[-1]), baseModel=base)
     conditions = [{"type": "Ready", "status": "True", "reason": "Verified", "message": ""}]
     return {"kind": "ModelVersion", "metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from support.cluster.platforms import changed
+from support.lives.versions import version_spec
 from support.models import shapes
 
 from hone_api.kinds.finetunejob_status import JobProgress
@@ -32,18 +33,8 @@ def fetched(world, new_life, shape=LLAMA_7B, **spec):
 
 def version(shape):
     """A Ready ModelVersion whose base has these sizes."""
-    digest = "sha256:" + "1" * 64
     base = {"uri": "hf://org/large@main"} | ({"shape": shape} if shape else {})
-    lineage = {
-        "baseModel": base,
-        "datasets": [],
-        "job": {"name": "large", "uid": "uid-0"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 42,
-    }
-    artifact = {"format": "Full", "uri": "pvc://hone-store/models/uid-0/full", "digest": digest, "sizeBytes": 1}
-    spec = {"modelName": "large", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    spec = version_spec("Full", "pvc://hone-store/models/uid-0/full", "1", model="large", baseModel=base)
     ready = {"type": "Ready", "status": "True", "reason": "Verified"}
     return {"metadata": {"name": "large-v1"}, "spec": spec, "status": {"conditions": [ready]}}
 

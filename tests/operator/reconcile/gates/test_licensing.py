@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.lives.versions import version_spec
 
 from hone_operator.reconcile.core.upstream import Upstream
 
@@ -42,17 +43,11 @@ def test_other_licences_and_none_are_no_matter_of_advice(world: Any, new_life: A
 
 
 def test_what_earlier_stages_were_made_from_counts(world: Any, new_life: Any, conditions: Any) -> None:
-    digest = "sha256:" + "1" * 64
-    lineage = {
-        "baseModel": {"uri": "hf://org/large", "license": "qwen-research"},
-        "datasets": [{"name": "chats", "split": "train", "digest": digest, "license": "cc-by-nc-4.0"}],
-        "job": {"name": "large", "uid": "uid-0"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 42,
-    }
-    artifact = {"format": "Full", "uri": "pvc://hone-store/models/uid-0/full", "digest": digest, "sizeBytes": 1}
-    spec = {"modelName": "large", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    base = {"uri": "hf://org/large", "license": "qwen-research"}
+    rows = {"name": "chats", "split": "train", "digest": "sha256:" + "1" * 64, "license": "cc-by-nc-4.0"}
+    spec = version_spec(
+        "Full", "pvc://hone-store/models/uid-0/full", "1", model="large", baseModel=base, datasets=[rows]
+    )
     ready = {"type": "Ready", "status": "True", "reason": "Verified"}
     parent = {"metadata": {"name": "large-v1"}, "spec": spec, "status": {"conditions": [ready]}}
     life = new_life(model={"modelVersion": "large-v1"}, use="Commercial")
