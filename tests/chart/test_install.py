@@ -416,8 +416,8 @@ def test_the_commands_that_remove_everything(server):
     rows = server.kubectl("get", "hone", "--all-namespaces", f"--output={columns}").splitlines()
     assert [row.split() for row in rows[1:]] == [["FineTuneJob", "kept", "<none>"]]
     server.helm("uninstall", "hone", "--namespace", NAMESPACE)
-    server.kubectl("delete", KINDS, "--all", "--all-namespaces", "--timeout=60s")
-    server.kubectl("delete", "crd", *KINDS.split(","), "--timeout=60s")
+    server.kubectl("delete", KINDS, "--all", "--all-namespaces", "--timeout=15m")
+    server.kubectl("delete", "crd", *KINDS.split(","), "--timeout=15m")
     assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
     server.kubectl("delete", "secret", "hone-operator-tls", f"--namespace={NAMESPACE}")
     assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
@@ -431,11 +431,11 @@ def test_kubectl_applies_the_manifests_in_both_ways(server, tmp_path):
     (tmp_path / "install.yaml").write_text(made)
     for way in ((), ("--server-side",), ("--server-side", "--field-manager=another")):
         server.kubectl("apply", *way, f"--filename={tmp_path / 'install.yaml'}")
-    server.kubectl("delete", f"--filename={tmp_path / 'install.yaml'}", "--timeout=60s")
+    server.kubectl("delete", f"--filename={tmp_path / 'install.yaml'}", "--timeout=15m")
 
 
 def test_an_operator_without_definitions_says_what_installs_them(server, tmp_path):
-    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
+    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=15m")
     operator = Operator(server.kubeconfig, tmp_path, {"HONE_PROGRESS__ENABLED": "false"}).start()
     assert operator.process.wait() == 1
     assert "no definition of FineTuneJob: install the chart with crds.enabled" in operator.log()
@@ -456,7 +456,7 @@ def commands_of(page: str) -> list[list[str]]:
 def test_the_commands_of_the_page_install(server, tmp_path):
     """docs/guides/install.md in its order, without Hone in the cluster; pods start in the end-to-end tests alone."""
     server.helm("uninstall", "hone", "--namespace", NAMESPACE, "--ignore-not-found")
-    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
+    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=15m")
     for value, said in (
         ("crds.enabled=false", r"has no definitions of hone\.dev: install charts/hone-crds first"),
         ("store.storageClassName=shared-files", r"the cluster has no such StorageClass, but "),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.cluster.progressing import Reporting, reporting
 from support.runs.forks import RUN, Forks
-from support.runs.jumping_clock import HOUR, JUMPED, NodeClock
+from support.runs.jumping_clock import HOUR, JUMPED, STEPPED, NodeClock
 
 from hone_api.contract.termination import TerminationMessage
 from hone_trainer.training.checkpoints import RunCheckpoints
@@ -27,6 +27,8 @@ COMMON: dict[str, Any] = {
 TO_AND_FRO = {"step 1": 5 * HOUR, "step 3": -7 * HOUR, "save 4": 30 * HOUR, "step 5": -HOUR / 60, "save 8": 2 * HOUR}
 BACK = {"step 1": -2 * HOUR, "save 4": -3 * HOUR, "step 6": -4 * HOUR, "save 8": -50 * HOUR}
 EVERY = {f"{what} {step}": (-1) ** step * (step + 1) * HOUR for step in range(STEPS) for what in ("step", "save")}
+BETWEEN_STEPS = ("training", "evaluating", "saving")
+"""Phases of a run from its first step to its last."""
 Moments = dict[str, float]
 
 
@@ -80,6 +82,12 @@ def jumps(plan: Any) -> list[str]:
     return re.findall(f"^{JUMPED.format('(.+)')}$", log_of(plan), re.MULTILINE)
 
 
+def stepped(plan: Any) -> float:
+    """Seconds from the end of the first step to the end of the last, by the last process that trained."""
+    ends = [float(at) for at in re.findall(f"^{STEPPED.format('(.+)')}$", log_of(plan), re.MULTILINE)]
+    return ends[-1] - ends[0]
+
+
 def negative(value: Any, path: str = "") -> list[str]:
     """Every number below 0."""
     if isinstance(value, dict):
@@ -92,11 +100,14 @@ def negative(value: Any, path: str = "") -> list[str]:
         return []
 
 
-def timed_well(outcome: TerminationMessage, took: float, server: Reporting) -> None:
+def timed_well(outcome: TerminationMessage, plan: Any, took: float, server: Reporting) -> None:
     """The times in the outcome and in every report are those of the run, not of its node's clock."""
     result: Any = outcome.result
+    assert outcome.phases is not None
     assert negative(outcome.phases) == []
-    assert took / 3 < sum((outcome.phases or {}).values()) <= took
+    assert sum(outcome.phases.values()) <= took
+    # Each is rounded to tenths.
+    assert sum(outcome.phases[name] for name in BETWEEN_STEPS) > stepped(plan) - 0.2
     assert float(result.tokens_per_second) > 1
     assert server.reports
     for report in server.reports:
@@ -125,12 +136,13 @@ def test_a_clock_that_jumps_changes_nothing(
     since = time.monotonic()
     process = runs.start(plan, before=jumping(moments), **server.environment())
     outcome = runs.wait(plan, process)
-    timed_well(outcome, time.monotonic() - since, server)
+    timed_well(outcome, plan, time.monotonic() - since, server)
     assert set(jumps(plan)) >= {moment for moment in moments if not moment.startswith("save")} | {"save 4", "save 8"}
     assert server.latest is not None
     lost = moments is BACK
     assert ("certificate is not trusted" in log_of(plan)) == lost
-    assert server.latest.step == (8 if lost else STEPS)
+    # A fast run is over before its second report.
+    assert server.latest.step <= 8 if lost else server.latest.step == STEPS
     if ranks == 1:
         assert end_of(runs, plan) == undisturbed
     else:
@@ -150,7 +162,7 @@ def test_a_run_goes_on_before_the_time_of_its_checkpoint(
     assert jumps(plan) == ["step 2", "save 7"]
     clock.set(-20 * HOUR)
     outcome = runs.wait(plan, runs.start(plan, before=jumping({"step 9": -HOUR}), **server.environment()))
-    timed_well(outcome, time.monotonic() - since, server)
+    timed_well(outcome, plan, time.monotonic() - since, server)
     assert outcome.result.start_step == 7
     assert end_of(runs, plan) == undisturbed
     assert (server.latest.step if server.latest else 0) == STEPS
