@@ -5,7 +5,9 @@ Lanes that run together are a stage. A stage begins when the one before it has e
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,9 @@ _LOOK = 0.1  # seconds between two looks for output, or for what work needs
 _PATIENCE = 300.0
 """Seconds for which a lane waits for what its next work needs, before it takes later work that can begin. The cores are
 not idle meanwhile: the other lanes compute."""
+_TELLS_WHY = re.compile(r"FAILED |ERROR |INTERNALERROR>|    FAILED ")
+"""How pytest's summary of failed tests, its own errors and what is printed here begin."""
+_MOST_REASONS = 40
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Result:
         seconds: from its start to its end.
         cpu: seconds of processor time of its commands and of all that these waited for; not of a daemon they left.
         busy: share of the machine's processor time that anything used meanwhile; None where the kernel does not say.
+        log: its output; None if that went to the terminal.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Result:
     seconds: float = 0.0
     cpu: float = 0.0
     busy: float | None = None
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ class _Lanes:
             except Exception:  # whoever shows the output waits for a result
                 traceback.print_exc()
                 result = Result(work.name, False)
-            self.results[work.name] = result
+            self.results[work.name] = dataclasses.replace(result, log=self.log(work))
 
     def _next(self, remaining: Sequence[Work]) -> Work | None:
         """The first, once it can begin; after a while, the first that can. None when nothing more is to start."""
@@ -147,14 +154,14 @@ class _Lanes:
             way_out = f"or leave it out by name: SKIP={work.name}"
             print(f"    cannot run here: {work.name} {reason}, {way_out}", file=out, flush=True)
             return Result(work.name, False)
-        start, cpu, failed = time.monotonic(), 0.0, []
+        start, cpu, failed = time.monotonic(), 0.0, list[str]()
         before = Processors.now()
         for command in work.commands:
             code, took = self._command([*prefix, *command], out)
             cpu += took
-            failed += [command] if code else []
-        for command in failed:
-            print(f"    FAILED: {' '.join(command)}", file=out)
+            failed += [f"    FAILED (exit code {code}): {' '.join(command)}"] if code else []
+        for line in failed:
+            print(line, file=out)
         seconds, after = time.monotonic() - start, Processors.now()
         busy = after.busy_since(before) if before and after else None
         print(f"    {work.name}: {'failed' if failed else 'passed'} in {seconds:.0f} s", file=out, flush=True)
@@ -229,6 +236,15 @@ def _run_stage(together: _Lanes, stage: Stage) -> None:
             together.show(work)
     for thread in threads:
         thread.join()
+
+
+def reasons(results: Sequence[Result]) -> list[str]:
+    """The last lines that tell why work failed; of what wrote to the terminal itself, none."""
+    lines = list[str]()
+    for log in (each.log for each in results if each.log and not each.passed):
+        told = [line for line in log.read_text(errors="replace").splitlines() if _TELLS_WHY.match(line)]
+        lines += ["", f"{log}:", *told[-_MOST_REASONS:]]
+    return lines
 
 
 def table(results: Sequence[Result]) -> str:

@@ -166,7 +166,7 @@ def main() -> int:
         parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     tiers = [t for t in TIERS if (t.name in args.only if args.only else not t.by_name) and t.name not in skip]
     results = lanes.run(planned(tiers), ROOT, environment(), ROOT / "build" / "tests")
-    print(f"\n{lanes.table(results)}")
+    print("\n".join([*lanes.reasons(results), "", lanes.table(results)]))
     if skip:
         print(f"left out by name: {', '.join(skip)}")
     return 0 if all(result.passed for result in results) else 1

@@ -100,8 +100,19 @@ def test_a_failure_fails_its_piece_alone_and_the_rest_still_runs(
     assert (tmp_path / "second command").exists()
     assert (tmp_path / "after").exists()
     shown = capsys.readouterr().out
-    assert "FAILED: " in shown
+    assert "FAILED (exit code 3): " in shown
     assert "cannot run here: impossible needs a moon, or leave it out by name: SKIP=impossible" in shown
+
+
+def test_the_end_tells_again_why_work_failed(tmp_path: Path) -> None:
+    """A log of 10,000 lines is shown before it, and CI keeps the last lines."""
+    internal = "print('INTERNALERROR> RuntimeError: no active workers'); print('1105 passed'); sys.exit(3)"
+    bad = python("bad", "print('FAILED tests/a.py::one - assert 1 == 2'); sys.exit(1)", internal)
+    results = run(tmp_path, [bad, python("good", "print('FAILED as a word of its own')")], [python("other", "")])
+    title, *lines = lanes.reasons(list(results.values()))[1:]
+    assert title == f"{tmp_path / 'logs' / 'bad.log'}:"
+    assert lines[:2] == ["FAILED tests/a.py::one - assert 1 == 2", "INTERNALERROR> RuntimeError: no active workers"]
+    assert [line[:26] for line in lines[2:]] == ["    FAILED (exit code 1): ", "    FAILED (exit code 3): "]
 
 
 def test_one_lane_writes_to_the_terminal_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
