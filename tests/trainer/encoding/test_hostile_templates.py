@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -119,12 +120,32 @@ def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, ca
 
 def test_a_template_that_ends_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "SECONDS", 0.2)
-    with rendering.bounded():
-        pass
+    assert rendering.bounded(lambda: 7) == 7
     total = 0
     for number in range(20_000_000):  # more than 0.2 s of CPU time
         total += number
     assert total
+
+
+def test_a_signal_that_comes_at_the_end_leaves_no_limit_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer fires again and again; what it leaves behind would end the process in the middle of anything."""
+    set_timer, handler = signal.setitimer, signal.getsignal(signal.SIGVTALRM)
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+
+    def late(which: int, seconds: float, interval: float = 0.0) -> None:
+        if not seconds:
+            signal.raise_signal(signal.SIGVTALRM)
+        set_timer(which, seconds, interval)
+
+    def never_ends() -> None:
+        signal.raise_signal(signal.SIGVTALRM)
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    with pytest.raises(ConfigError, match="chat template took more than"):
+        rendering.bounded(never_ends)
+    assert [signal.getitimer(timer) for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)] == [(0.0, 0.0)] * 2
+    assert resource.getrlimit(resource.RLIMIT_AS) == limit
+    assert signal.getsignal(signal.SIGVTALRM) == handler
 
 
 IN_ONE_CALL = {
@@ -141,7 +162,7 @@ def test_a_process_that_no_signal_reaches_is_ended_by_the_kernel(case: str) -> N
     program = (
         "import sys\nfrom jinja2.sandbox import ImmutableSandboxedEnvironment\n"
         "from hone_trainer.encoding import rendering\nrendering.SECONDS = 0.2\n"
-        "with rendering.bounded():\n    ImmutableSandboxedEnvironment().from_string(sys.argv[1]).render()\n"
+        "rendering.bounded(ImmutableSandboxedEnvironment().from_string(sys.argv[1]).render)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, template], capture_output=True)
     assert done.returncode == -signal.SIGPROF, done.stderr

@@ -14,12 +14,12 @@ from __future__ import annotations
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import cache, lru_cache
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from hone_api.blocks.training import thinking_switches
 from hone_api.words.failures import FailureCode
@@ -34,6 +34,7 @@ MORE_BYTES = 2**30
 """Address space that one rendering may add to what the process has."""
 _BITS = 2**16
 """Of the largest integer that a power or a product may give."""
+_T = TypeVar("_T")
 _day: date | None = None
 _thinking = "Auto"
 
@@ -93,9 +94,12 @@ def apply_template(tokenizer: Tokenizer, messages: list[Any], **options: Any) ->
         ConfigError, MemoryError: see `bounded`.
         jinja2.TemplateError: the template's own.
     """
-    with bounded():
+
+    def rendered() -> Any:
         _set_day(tokenizer, tools := options.get("tools"))
         return tokenizer.apply_chat_template(messages, **switched(tokenizer, _thinking, tools), **options)
+
+    return bounded(rendered)
 
 
 def applied_to_all(
@@ -110,18 +114,21 @@ def applied_to_all(
         ConfigError, MemoryError: see `bounded`; MemoryError also for a text of more than `MAX_CHARACTERS`.
         jinja2.TemplateError: the template's own.
     """
-    with bounded():
+
+    def rendered() -> list[list[str]]:
         _set_day(tokenizer, tools)
         switches = switched(tokenizer, _thinking, tools)
-        rendered = [
+        return [
             tokenizer.apply_chat_template(conversations, tools=tools, tokenize=False, **switches, **options)
             if conversations
             else []
             for conversations, options in requests
         ]
-    if any(len(text) > MAX_CHARACTERS for texts in rendered for text in texts):
+
+    texts_of_all = bounded(rendered)
+    if any(len(text) > MAX_CHARACTERS for texts in texts_of_all for text in texts):
         raise MemoryError
-    return rendered
+    return texts_of_all
 
 
 @cache
@@ -175,23 +182,25 @@ class _TimeOver(BaseException):
     """Not an Exception: jinja catches each of them while it computes constants."""
 
 
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Ends what is within after `SECONDS` of CPU time; without effect in other threads than the main one.
+def bounded(work: Callable[[], _T]) -> _T:
+    """What `work` gives; it is ended after `SECONDS` of CPU time, but in other threads than the main one.
 
     Python answers no signal within one call of C, e.g. a comparison of lists that are in each other many times over. So
     after three times that long, the kernel ends the process by SIGPROF, which nothing else here sends.
+
+    Not a context manager: a signal that Python answers while it leaves one would leave the timers and the limit set.
 
     Raises:
         ConfigError: UnsupportedModel, when the time is over.
         MemoryError: it wants more than `MORE_BYTES`.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return work()
+    running = True
 
     def over(number: int, frame: FrameType | None) -> None:
-        raise _TimeOver
+        if running:
+            raise _TimeOver
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = _address_space() + MORE_BYTES
@@ -202,8 +211,9 @@ def bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     try:
         try:
-            yield
+            return work()
         finally:
+            running = False  # before any call: a signal is answered at the end of one
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.setitimer(signal.ITIMER_PROF, 0)
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
