@@ -104,7 +104,7 @@ def test_a_failure_fails_its_piece_alone_and_the_rest_still_runs(
     assert "cannot run here: impossible needs a moon, or leave it out by name: SKIP=impossible" in shown
 
 
-def test_the_end_tells_again_why_work_failed(tmp_path: Path) -> None:
+def test_the_end_repeats_the_reasons(tmp_path: Path) -> None:
     """A log of 10,000 lines is shown before it, and CI keeps the last lines."""
     internal = "print('INTERNALERROR> RuntimeError: no active workers'); print('1105 passed'); sys.exit(3)"
     bad = python("bad", "print('FAILED tests/a.py::one - assert 1 == 2'); sys.exit(1)", internal)
